@@ -1,0 +1,24 @@
+PYTHON ?= python
+
+.PHONY: help test test-slow check format docs
+
+help: ## Say what the targets do.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+test: ## Run the tests (about five minutes on two cores).
+	$(PYTHON) -m pytest
+
+test-slow: ## Run the tests that take minutes each.
+	$(PYTHON) -m pytest -m slow
+
+check: ## Lint, formatting, types.
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m pyright
+
+format: ## Format the code.
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+docs: ## Regenerate the command reference and the pictures in the README.
+	$(PYTHON) docs/build.py

@@ -1,0 +1,35 @@
+"""``clippy plugins``: everything registered and where it comes from."""
+
+from clippy_cli import console, options
+
+
+def plugins(json: options.Json = False) -> None:
+    """Every command, model, benchmark, exporter and writer, and the package it comes from.
+
+    Third-party entries are imported to see whether they can be used; a broken one is named and harms nothing else.
+    """
+    from clippy_cli.inventory import inventory
+
+    rows = inventory()
+    if json:
+        console.print_json({"plugins": rows})
+    else:
+        _print(rows)
+    for row in rows:
+        if row["error"]:
+            console.warn(row["error"])
+
+
+def _print(rows: list[dict[str, str | None]]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("kind", "name", "package", "what it is"):
+        table.add_column(heading, overflow="fold")
+    previous = None
+    for row in rows:
+        kind, previous = ("" if row["kind"] == previous else row["kind"]), row["kind"]
+        about = "[red]cannot be used[/red]" if row["error"] else row["summary"]
+        table.add_row(kind, row["name"], row["package"], about)
+    console.results().print(table)

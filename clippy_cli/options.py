@@ -1,0 +1,71 @@
+"""Options that several commands share, declared once."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from clippy_core.segmentation.options import SegmentOptions
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="NAME|DIR", help="A model that `clippy models` lists, or its directory.")
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where to compute; auto takes a GPU that works.")
+]
+Precision = Annotated[
+    str, typer.Option("--precision", metavar="auto|fp32|bf16|fp16", help="Number format; auto is fp32 on the CPU.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable document on stdout.")]
+Size = Annotated[
+    int | None,
+    typer.Option("--size", metavar="PIXELS", help="Short side the picture is resized to. (default: the model's own)"),
+]
+Window = Annotated[
+    int | None,
+    typer.Option("--window", metavar="PIXELS", help="Look through square windows of this size. (default: off)"),
+]
+Stride = Annotated[
+    int | None,
+    typer.Option("--stride", metavar="PIXELS", help="Distance between windows. (default: half the window)"),
+]
+Template = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--template",
+        metavar="TEXT",
+        help="Prompt around each word, with {} in it; repeat for an ensemble. (default: the model's own)",
+    ),
+]
+Background = Annotated[
+    str,
+    typer.Option(
+        "--background",
+        metavar="RULE",
+        help="When a pixel is none of these: none, threshold=T (cosine), margin=T, softmax=P, or words: wall|floor.",
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for outputs.")]
+
+
+def segment_options(
+    size: int | None,
+    templates: list[str] | None,
+    background: str,
+    window: int | None,
+    stride: int | None,
+    **more: object,
+) -> "SegmentOptions":
+    """What the options above say, checked.
+
+    Raises:
+        UsageError: A value that is not accepted, or a stride without a window.
+    """
+    from clippy_core.errors import UsageError
+    from clippy_core.segmentation.options import SegmentOptions, Windows
+
+    if stride is not None and window is None:
+        raise UsageError("--stride needs --window")
+    windows = None if window is None else Windows(window, max(1, window // 2) if stride is None else stride)
+    return SegmentOptions(size, tuple(templates) if templates else None, background, windows, **more)  # type: ignore[arg-type]

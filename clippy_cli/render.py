@@ -1,0 +1,146 @@
+"""What a result looks like in the terminal and as ``--json``."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clippy_cli import console
+from clippy_core.version import __version__
+
+if TYPE_CHECKING:
+    from clippy_core.segmentation.manifest import Record
+    from clippy_core.segmentation.result import Segmentation
+
+MAX_ROWS = 30
+MAX_FAILURES = 20
+
+
+def print_labels(result: "Segmentation") -> None:
+    """A table of the labels that were found, the largest first."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    labels = sorted(result.summary(), key=lambda label: (-label.pixels, label.index))
+    table = Table(box=box.SIMPLE_HEAD, title=Text(result.source, "bold"), title_justify="left", pad_edge=False)
+    table.add_column("label", overflow="fold")
+    for heading in ("share", "pixels", "score"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("box (x, y, w, h)", no_wrap=True)
+    for label in labels[:MAX_ROWS]:
+        red, green, blue = result.colours[label.index]
+        name = Text.assemble(("■ ", f"rgb({red},{green},{blue})"), label.name)
+        box_text = ", ".join(map(str, label.bbox)) if label.pixels else "–"
+        style = None if label.pixels else "dim"
+        table.add_row(name, f"{label.fraction:.1%}", f"{label.pixels:,}", f"{label.score:.3f}", box_text, style=style)
+    if len(labels) > MAX_ROWS:
+        table.add_row(Text(f"… and {len(labels) - MAX_ROWS} more", "dim"))
+    console.results().print(table)
+
+
+def print_outputs(files: Sequence[Path], seconds: Mapping[str, float]) -> None:
+    """Where the outputs are and where the time went, to stderr."""
+    for file in files:
+        console.notice(f"wrote {file}")
+    steps = " · ".join(f"{step} {value:.2f} s" for step, value in seconds.items())
+    console.notice(f"{steps} · total {sum(seconds.values()):.2f} s")
+
+
+def print_batch(records: "Sequence[Record]", out: Path) -> None:
+    """How a run over several pictures ended; failures by name, and how to try them again."""
+    from rich import box
+    from rich.table import Table
+
+    counts = {status: sum(record.status == status for record in records) for status in ("ok", "skipped", "failed")}
+    console.notice(
+        f"{counts['ok']} done · {counts['skipped']} finished before · {counts['failed']} failed · outputs in {out}"
+    )
+    failed = [record for record in records if record.status == "failed"]
+    if not failed:
+        return
+    table = Table(box=box.SIMPLE_HEAD, title="failed", title_style="bold red", title_justify="left", pad_edge=False)
+    table.add_column("input", overflow="fold")
+    table.add_column("why", overflow="fold")
+    for record in failed[:MAX_FAILURES]:
+        table.add_row(_plain(record.input), _plain((record.error or "").removeprefix(f"{record.input}: ")))
+    if len(failed) > MAX_FAILURES:
+        table.add_row(f"… and {len(failed) - MAX_FAILURES} more", f"all are in {out / 'manifest.jsonl'}")
+    console.messages().print(table)
+    console.notice("the same command again tries only the failed ones")
+
+
+class Tally:
+    """Which labels were found over a run."""
+
+    def __init__(self) -> None:
+        self._pictures: dict[str, int] = {}
+        self._share: dict[str, float] = {}
+        self._count = 0
+
+    def add(self, result: "Segmentation") -> None:
+        """Count one picture."""
+        self._count += 1
+        for label in result.summary():
+            self._pictures[label.name] = self._pictures.get(label.name, 0) + (label.pixels > 0)
+            self._share[label.name] = self._share.get(label.name, 0.0) + label.fraction
+
+    def print(self) -> None:
+        """A table over all pictures of this run, to stdout."""
+        if not self._count:
+            return
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("label", overflow="fold")
+        table.add_column("pictures", justify="right", no_wrap=True)
+        table.add_column("mean share", justify="right", no_wrap=True)
+        for name in sorted(self._share, key=lambda name: -self._share[name]):
+            table.add_row(_plain(name), f"{self._pictures[name]:,}", f"{self._share[name] / self._count:.1%}")
+        console.results().print(table)
+
+
+def image_document(result: "Segmentation", files: Sequence[Path]) -> dict[str, Any]:
+    """One picture of the ``--json`` document."""
+    return {**result.to_dict(), "status": "ok", "outputs": [str(file) for file in files], "error": None}
+
+
+def run_document(images: list[dict[str, Any]], seconds: Mapping[str, float]) -> dict[str, Any]:
+    """The ``--json`` document of a run."""
+    return {
+        "images": images,
+        "done": sum(image["status"] == "ok" for image in images),
+        "skipped": sum(image["status"] == "skipped" for image in images),
+        "failed": sum(image["status"] == "failed" for image in images),
+        "seconds": {step: round(value, 4) for step, value in seconds.items()},
+        "version": __version__,
+    }
+
+
+def batch_document(records: "Sequence[Record]", out: Path) -> dict[str, Any]:
+    """The ``--json`` document of a run over several pictures; details of each lie in its own ``.json`` output."""
+    images = [
+        {
+            "image": record.input,
+            "status": record.status,
+            "outputs": [str(out / name) for name in record.outputs],
+            "error": record.error,
+            "seconds": record.seconds,
+        }
+        for record in records
+    ]
+    return run_document(images, {"total": sum(record.seconds for record in records)})
+
+
+def show(result: "Segmentation", *, to_messages: bool) -> None:
+    """The overlay as a picture made of characters."""
+    from clippy_cli.preview import HalfBlocks
+
+    target = console.messages() if to_messages else console.results()
+    target.print(HalfBlocks(result.overlay()))
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)

@@ -1,0 +1,57 @@
+"""Writing files so that a reader never sees half of one.
+
+Everything is written to a temporary name in the target's own folder, flushed to disk and renamed. A crash, a full
+disk or a signal leaves the old file as it was and at most one temporary file, which the next run may delete.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+TEMPORARY_PREFIX = ".clippy-tmp-"
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A binary file that takes the name ``path`` only if the block ends without an exception.
+
+    Missing parent folders are made. The file keeps the permissions the process's umask gives to new files.
+
+    Raises:
+        OSError: The folder or the file cannot be written; an existing file of that name is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}"
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically."""
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def write_json(path: str | os.PathLike[str], document: Any) -> None:
+    """Write ``document`` to ``path`` atomically as indented UTF-8 JSON."""
+    write_bytes(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> int:
+    """Delete temporary files that a killed run left in ``folder``, not below it; returns how many."""
+    leftovers = list(Path(folder).glob(f"{TEMPORARY_PREFIX}*"))
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    return len(leftovers)

@@ -1,0 +1,1 @@
+"""The dual encoder: configuration, towers, presets, weights."""

@@ -1,0 +1,104 @@
+"""What is known about the models, without loading any. Imports no torch; works offline."""
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+from clippy_core.errors import CheckpointError, ClippyError, PluginError
+from clippy_core.model.config import ModelConfig
+from clippy_core.model.presets import MODELS, Preset
+from clippy_core.registry import OWN_DISTRIBUTION, Entry
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """A short description of every registered model; a broken one has its ``error`` filled in instead."""
+    return [_entry_card(entry) for entry in MODELS]
+
+
+def describe(model: str) -> dict[str, Any]:
+    """Everything known about one model, by registered name or directory.
+
+    Raises:
+        UsageError: An unknown name.
+        DataError: A directory without a readable configuration.
+    """
+    if model in MODELS:
+        entry = MODELS.entry(model)
+        return {"name": model, **_facts(entry.load()()), "package": entry.source}
+    from clippy_core.model.presets import find
+
+    directory = find(model)
+    config = _read_config(directory)
+    return {"name": config.name, **_facts(Preset(config, directory, str(directory))), "package": ""}
+
+
+def _entry_card(entry: Entry) -> dict[str, Any]:
+    try:
+        preset = MODELS.entry(entry.name).load()()
+        facts = _facts(preset)
+        error = None
+    except ClippyError as problem:
+        facts, error = {}, str(problem)
+    except Exception as problem:
+        # Third-party code may raise anything; the list goes on without it. Our own presets are covered by tests.
+        if entry.source == OWN_DISTRIBUTION:
+            raise
+        facts, error = {}, str(PluginError(f"model {entry.name!r} of package {entry.source!r} failed: {problem}"))
+    return {
+        "name": entry.name,
+        "description": facts.get("description", ""),
+        "licence": facts.get("licence", ""),
+        "on_disk": facts.get("on_disk", False),
+        "bytes": facts.get("bytes", 0),
+        "package": entry.source,
+        "error": error,
+    }
+
+
+def _facts(preset: Preset) -> dict[str, Any]:
+    config, directory = preset.config, preset.directory
+    weights = directory / "model.safetensors" if directory else None
+    on_disk = bool(weights and weights.is_file())
+    return {
+        "description": config.description,
+        "quality": config.quality,
+        "licence": config.licence,
+        "parameters": count_parameters(weights) if on_disk and weights else None,
+        "image_tower": config.vision.backbone,
+        "text_tower": str(config.text.encoder.get("model_type")),
+        "pooling": config.vision.pool,
+        "size": config.vision.size,
+        "templates": list(config.templates),
+        "source": preset.source,
+        "directory": str(directory) if directory else None,
+        "on_disk": on_disk,
+        "bytes": sum(file.stat().st_size for file in directory.iterdir()) if on_disk and directory else 0,
+    }
+
+
+def count_parameters(weights: Path) -> int:
+    """Numbers in a safetensors file that are parameters, from its header alone: scales and integer buffers left out.
+
+    Raises:
+        CheckpointError: The header cannot be read.
+    """
+    try:
+        with open(weights, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+    except (OSError, ValueError, struct.error, MemoryError) as error:
+        raise CheckpointError(f"{weights}: not a safetensors file ({error})") from error
+    return sum(
+        math.prod(tensor["shape"])
+        for name, tensor in header.items()
+        if name != "__metadata__" and not name.endswith(".scale") and tensor["dtype"] not in ("I64", "I32")
+    )
+
+
+def _read_config(directory: Path) -> ModelConfig:
+    try:
+        return ModelConfig.from_dict(json.loads((directory / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, ClippyError) as error:
+        raise CheckpointError(f"{directory}: no readable config.json ({error})") from error

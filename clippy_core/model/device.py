@@ -1,0 +1,91 @@
+"""Which device and number format to compute with, and why."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from clippy_core.errors import DeviceError, UsageError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Placement(NamedTuple):
+    """Where a model runs.
+
+    Attributes:
+        device: The device.
+        dtype: What matrix products are computed in; embeddings and logits are always float32.
+        notice: One line the user should see, such as a GPU that is there but cannot be used; empty if there is none.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    notice: str
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """A context in which the towers compute in ``dtype``."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+
+def place(device: str = "auto", precision: str = "auto") -> Placement:
+    """Choose a device and a precision.
+
+    Args:
+        device: ``auto`` (a GPU that works, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto`` (bf16 or fp16 on a GPU, fp32 on the CPU), ``fp32``, ``bf16`` or ``fp16``.
+
+    Raises:
+        UsageError: Another word, or fp16 on the CPU.
+        DeviceError: The GPU asked for is not there or cannot be used, with the reason and the number found.
+    """
+    if precision not in ("auto", *PRECISIONS):
+        raise UsageError(f"--precision is {precision!r}; accepted: auto, {', '.join(PRECISIONS)}")
+    chosen, notice = _device(device)
+    if precision == "auto":
+        half = torch.bfloat16 if chosen.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+        return Placement(chosen, half if chosen.type == "cuda" else torch.float32, notice)
+    if precision == "fp16" and chosen.type == "cpu":
+        raise UsageError("--precision fp16 needs a GPU; accepted on the CPU: fp32, bf16")
+    return Placement(chosen, PRECISIONS[precision], notice)
+
+
+def _device(name: str) -> tuple[torch.device, str]:
+    kind, _, index = name.partition(":")
+    if name != "auto" and (kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index)):
+        raise UsageError(f"--device is {name!r}; accepted: auto, cpu, cuda, cuda:N")
+    if name == "cpu":
+        return torch.device("cpu"), ""
+    problem = _cuda_problem(int(index) if index else 0)
+    if not problem:
+        return torch.device("cuda", int(index) if index else 0), ""
+    if kind == "cuda":
+        raise DeviceError(f"--device {name} cannot be used: {problem}; --device cpu works everywhere")
+    notice = f"there is a GPU, but it cannot be used ({problem}); using the CPU" if _gpu_present() else ""
+    return torch.device("cpu"), notice
+
+
+def _cuda_problem(index: int) -> str:
+    if not torch.backends.cuda.is_built():
+        return f"torch {torch.__version__} was installed without CUDA"
+    count = torch.cuda.device_count()
+    if not count:
+        return "the driver offers no device" if _gpu_present() else "no NVIDIA GPU was found"
+    if index >= count:
+        return f"{count} GPU{'s were' if count > 1 else ' was'} found, numbered from 0"
+    try:
+        torch.zeros(1, device=torch.device("cuda", index))
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def _gpu_present() -> bool:
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (hidden is None or hidden not in ("", "-1")) and (
+        Path("/dev/nvidia0").exists() or Path("/proc/driver/nvidia/version").exists()
+    )

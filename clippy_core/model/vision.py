@@ -1,0 +1,128 @@
+"""The image tower: a timm backbone read as a grid of features.
+
+Shapes: B image, H/W pixel, h/w grid, P = h·w location, N prefix token, C trunk channel, D embedding.
+"""
+
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clippy_core.errors import ConfigError
+from clippy_core.model.config import VisionConfig
+
+
+class ImageFeatures(NamedTuple):
+    """What the image tower says about a batch.
+
+    Attributes:
+        patches_BPD: Features of the grid locations, row by row, not normalised.
+        prefix_BND: Features of prefix tokens (CLS first, then registers); N is 0 for a CNN.
+        grid: (h, w), with P = h·w.
+    """
+
+    patches_BPD: Tensor
+    prefix_BND: Tensor
+    grid: tuple[int, int]
+
+
+class VisionTower(nn.Module):
+    """A backbone without its classifier, and an optional linear projection.
+
+    Raises:
+        ConfigError: timm does not know the backbone or an argument for it, or it yields no grid.
+    """
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = _build_trunk(config)
+        self.stride = _stride(self.trunk, config)
+        self.prefix_tokens = int(getattr(self.trunk, "num_prefix_tokens", 0) or 0)
+        self.channels_last_output = getattr(self.trunk, "output_fmt", None) == "NHWC"
+        width = int(self.trunk.num_features)  # type: ignore[arg-type]
+        self.width = config.projection or width
+        self.projection = nn.Linear(width, config.projection, bias=False) if config.projection else nn.Identity()
+        if config.pool == "cls" and not self.prefix_tokens:
+            raise ConfigError(
+                f"vision.pool is 'cls', but backbone {config.backbone!r} has no CLS token; accepted: max, mean"
+            )
+
+    def forward(self, pixels_B3HW: Tensor) -> ImageFeatures:
+        """Features of a batch of normalised pictures of any size.
+
+        Sizes that are not a multiple of the grid's stride are padded at the right and the bottom with zeros, that is
+        with the mean colour; the grid then has ceil(H/stride) × ceil(W/stride) locations.
+
+        Raises:
+            ConfigError: A backbone that takes pictures of its own size only, or yields no grid at this one.
+        """
+        height, width = pixels_B3HW.shape[-2:]
+        pad_h, pad_w = -height % self.stride, -width % self.stride
+        if pad_h or pad_w:
+            pixels_B3HW = F.pad(pixels_B3HW, (0, pad_w, 0, pad_h))
+        grid = (height + pad_h) // self.stride, (width + pad_w) // self.stride
+        try:
+            features = self.trunk.forward_features(pixels_B3HW)  # type: ignore[operator]
+        except AssertionError as error:
+            # timm says by assertions which sizes a backbone with fixed positions or windows takes.
+            raise ConfigError(
+                f"backbone {self.config.backbone!r} does not take pictures of {height} × {width} pixels: {error}"
+            ) from error
+        prefix, patches = self._split(features, grid)
+        return ImageFeatures(self.projection(patches), self.projection(prefix), grid)
+
+    def _split(self, features: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        if features.ndim == 4:
+            patches = features.flatten(1, 2) if self.channels_last_output else features.flatten(2).transpose(1, 2)
+            prefix = patches[:, :0]
+        else:
+            prefix, patches = features[:, : self.prefix_tokens], features[:, self.prefix_tokens :]
+        if patches.shape[1] != grid[0] * grid[1]:
+            raise ConfigError(
+                f"backbone {self.config.backbone!r} gave {patches.shape[1]} locations where a "
+                f"{grid[0]}×{grid[1]} grid was expected; it does not yield a grid at this size"
+            )
+        return prefix, patches
+
+    def pool(self, features: ImageFeatures) -> Tensor:
+        """One vector an image, shape (B, D), not normalised: max, mean or CLS, as the configuration says.
+
+        Source: *Perceptual Grouping in Contrastive Vision-Language Models*, section 3 (max over locations).
+        """
+        if self.config.pool == "cls":
+            return features.prefix_BND[:, 0]
+        tokens = features.patches_BPD
+        if self.config.pool_prefix:
+            tokens = torch.cat([features.prefix_BND, tokens], dim=1)
+        return tokens.amax(dim=1) if self.config.pool == "max" else tokens.mean(dim=1)
+
+
+def _build_trunk(config: VisionConfig) -> nn.Module:
+    arguments: dict[str, Any] = {"pretrained": False, "num_classes": 0, **config.trunk_args}
+    if config.output_stride is not None:
+        arguments["output_stride"] = config.output_stride
+    if not timm.is_model(config.backbone.split(".")[0]):
+        raise ConfigError(f"vision.backbone is {config.backbone!r}; timm {timm.__version__} knows no such model")
+    try:
+        # Position embeddings that follow the input's size; backbones without such an option do not know the argument.
+        return timm.create_model(config.backbone, **{"dynamic_img_size": True, **arguments})
+    except TypeError:
+        pass
+    try:
+        return timm.create_model(config.backbone, **arguments)
+    except (TypeError, ValueError, KeyError, AssertionError, NotImplementedError) as error:
+        given = {name: value for name, value in arguments.items() if name not in ("pretrained", "num_classes")}
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"vision.backbone {config.backbone!r} cannot be built with {given}: {reason}") from error
+
+
+def _stride(trunk: nn.Module, config: VisionConfig) -> int:
+    info = getattr(trunk, "feature_info", None)
+    if not info:
+        raise ConfigError(
+            f"vision.backbone {config.backbone!r} does not tell its stride; choose one that yields a grid"
+        )
+    return int(info[-1]["reduction"])

@@ -1,0 +1,191 @@
+"""What a segmentation is: a label for every pixel, and what can be said about it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from clippy_core.images import Picture
+from clippy_core.segmentation.palette import label_colours
+from clippy_core.version import __version__
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+DEFAULT_WRITERS = ("overlay", "labelmap", "json")
+
+
+class LabelSummary(NamedTuple):
+    """What one label got.
+
+    Attributes:
+        index: Its value in the label map.
+        name: What it is called.
+        pixels: How many pixels carry it.
+        fraction: ``pixels`` over all pixels, 0…1.
+        score: The highest cosine of any location with the label, −1…1, whether or not it won there.
+        bbox: The smallest box around its pixels, (x, y, width, height); all 0 where it has none.
+    """
+
+    index: int
+    name: str
+    pixels: int
+    fraction: float
+    score: float
+    bbox: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A label for every pixel of one picture.
+
+    Attributes:
+        picture: The picture as displayed, at its own size.
+        label_map: H×W, ``uint8`` up to 255 labels, else ``uint16``: the index into ``labels`` at every pixel; the
+            dtype's largest value means *not decided*.
+        labels: Names; index 0 is ``background`` if ``has_background``.
+        scores: ``float32``, one a label: the highest cosine of any location with it, −1…1.
+        score_map: ``float32`` H×W, the winner's cosine at every pixel, or None if it was not asked for.
+        has_background: Whether label 0 stands for *none of these*.
+        model: Name of the model.
+        source: Where the picture came from.
+        kernel: Which implementation computed the label map, and why.
+        seconds: Wall time of each step, in seconds.
+    """
+
+    picture: Picture
+    label_map: np.ndarray
+    labels: tuple[str, ...]
+    scores: np.ndarray
+    score_map: np.ndarray | None = None
+    has_background: bool = False
+    model: str = ""
+    source: str = "image"
+    kernel: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.label_map.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.label_map.shape[1]
+
+    @property
+    def undecided(self) -> int:
+        """The value in the label map that stands for *not decided*: 255 or 65535."""
+        return int(np.iinfo(self.label_map.dtype).max)
+
+    @cached_property
+    def colours(self) -> np.ndarray:
+        """RGB colour of each label, ``uint8`` of shape (K, 3)."""
+        return label_colours(len(self.labels), background=self.has_background)
+
+    @cached_property
+    def pixel_counts(self) -> np.ndarray:
+        """How many pixels each label has, ``int64`` of length K."""
+        counts = np.zeros(self.undecided + 1, dtype=np.int64)
+        # Row bands keep bincount's cast to the machine's integer small on large pictures.
+        for band in np.array_split(self.label_map, max(1, self.label_map.size // 2**20)):
+            counts += np.bincount(band.ravel(), minlength=len(counts))
+        return counts[: len(self.labels)]
+
+    def summary(self) -> list[LabelSummary]:
+        """Every label in order, those without a pixel included."""
+        total = self.label_map.size
+        return [
+            LabelSummary(index, name, pixels, pixels / total, score, self._bbox(index) if pixels else (0, 0, 0, 0))
+            for index, (name, pixels, score) in enumerate(
+                zip(self.labels, self.pixel_counts.tolist(), self.scores.tolist(), strict=True)
+            )
+        ]
+
+    def _bbox(self, index: int) -> tuple[int, int, int, int]:
+        mask = self.label_map == index
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        return int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
+
+    def masks(self) -> dict[str, np.ndarray]:
+        """Boolean H×W mask of every label that has a pixel, by name, in label order."""
+        return {name: self.label_map == index for index, name in enumerate(self.labels) if self.pixel_counts[index]}
+
+    def overlay(self) -> "Image.Image":
+        """The picture at its own size, tinted by label, with outlines, names in place and a legend."""
+        from clippy_core.segmentation.overlay import draw_overlay
+
+        return draw_overlay(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contents of the ``.json`` output."""
+        return {
+            "image": self.source,
+            "width": self.width,
+            "height": self.height,
+            "model": self.model,
+            "labels": [
+                {**label._asdict(), "fraction": round(label.fraction, 6), "score": round(label.score, 5)}
+                for label in self.summary()
+            ],
+            "notes": list(self.picture.notes),
+            "seconds": {step: round(seconds, 4) for step, seconds in self.seconds.items()},
+            "version": __version__,
+        }
+
+    def to_coco(self, *, image_id: int = 1) -> dict[str, Any]:
+        """This picture as a COCO data set with compressed RLE that ``pycocotools`` decodes; category id = index + 1.
+
+        The background, if there is one, is no category.
+        """
+        from pycocotools import mask as rle_codec
+
+        annotations = []
+        for label in self.summary():
+            if not label.pixels or (self.has_background and label.index == 0):
+                continue
+            rle = rle_codec.encode(np.asfortranarray(self.label_map == label.index, dtype=np.uint8))
+            counts = rle["counts"].decode("ascii")  # pyright: ignore[reportAttributeAccessIssue]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": label.index + 1,
+                    "segmentation": {"size": [self.height, self.width], "counts": counts},
+                    "area": label.pixels,
+                    "bbox": list(label.bbox),
+                    "iscrowd": 0,
+                    "score": round(label.score, 5),
+                }
+            )
+        first = 1 if self.has_background else 0
+        return {
+            "info": {"description": f"segmented by {self.model}", "version": __version__},
+            "images": [{"id": image_id, "file_name": self.source, "width": self.width, "height": self.height}],
+            "categories": [{"id": i + 1, "name": self.labels[i]} for i in range(first, len(self.labels))],
+            "annotations": annotations,
+        }
+
+    def save(self, path: str | os.PathLike[str], writers: Sequence[str] = DEFAULT_WRITERS) -> list[Path]:
+        """Write outputs beside each other: ``path`` + ``.overlay.png``, ``.labels.png``, ``.json``, ….
+
+        Args:
+            path: Folder and stem, without a suffix.
+            writers: Names from the writer registry.
+
+        Returns:
+            The files written, each of them whole.
+
+        Raises:
+            UsageError: An unknown writer.
+            OSError: The folder cannot be written.
+        """
+        from clippy_core.segmentation.writers import WRITERS
+
+        loaded = [WRITERS.load(name) for name in writers]
+        return [file for write in loaded for file in write(self, Path(path))]
