@@ -137,7 +137,7 @@ def show(result: "Segmentation", *, to_messages: bool) -> None:
     from clippy_cli.preview import HalfBlocks
 
     target = console.messages() if to_messages else console.results()
-    target.print(HalfBlocks(result.overlay()))
+    target.print(HalfBlocks(result.overlay(annotated=False)))
 
 
 def _plain(text: str) -> Any:

@@ -123,11 +123,11 @@ def draw_pictures() -> None:
     cow = segmenter.segment("docs/photographs/cow.jpg", "cow,grass,tree")
     cow.overlay().save(pictures / "cow.overlay.jpg", quality=88)
 
-    recorder = Console(record=True, width=84, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    recorder = Console(record=True, width=96, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     recorder.print(f'[bold]$[/bold] clippy segment docs/photographs/castle.jpg --labels "{LABELS}" --show')
     console.results = lambda: recorder
     print_labels(result)
-    recorder.print(HalfBlocks(result.overlay()), width=52)
+    recorder.print(HalfBlocks(result.overlay(annotated=False)), width=52)
     svg = recorder.export_svg(title="clippy")
     # The picture must not load a font from a network when it is looked at.
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)

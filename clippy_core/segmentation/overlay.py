@@ -43,6 +43,11 @@ def draw_overlay(result: Segmentation) -> Image.Image:
     return image
 
 
+def draw_tint(result: Segmentation) -> Image.Image:
+    """The tint alone, for pictures too small to carry names."""
+    return Image.fromarray(tint(result))
+
+
 def tint(result: Segmentation) -> np.ndarray:
     """The picture blended with the colour of each pixel's label; background and undecided pixels stay as they are."""
     pixels_HW3 = result.picture.pixels_HW3

@@ -116,11 +116,11 @@ class Segmentation:
         """Boolean H×W mask of every label that has a pixel, by name, in label order."""
         return {name: self.label_map == index for index, name in enumerate(self.labels) if self.pixel_counts[index]}
 
-    def overlay(self) -> "Image.Image":
-        """The picture at its own size, tinted by label, with outlines, names in place and a legend."""
-        from clippy_core.segmentation.overlay import draw_overlay
+    def overlay(self, *, annotated: bool = True) -> "Image.Image":
+        """The picture at its own size, tinted by label; with outlines, names in place and a legend if ``annotated``."""
+        from clippy_core.segmentation.overlay import draw_overlay, draw_tint
 
-        return draw_overlay(self)
+        return draw_overlay(self) if annotated else draw_tint(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of the ``.json`` output."""
