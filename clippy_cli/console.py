@@ -1,16 +1,19 @@
 """Where text goes: results to stdout, everything else to stderr, plain when nobody is looking."""
 
+import codecs
 import json
 import os
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 QUIET, NORMAL, VERBOSE = 0, 1, 2
 PLAIN_WIDTH = 120
+# Signs of ours that an 8-bit or ASCII terminal may lack, and what it shows instead.
+SIGNS = str.maketrans({"■": "#", "–": "-", "−": "-", "…": "...", "·": "|", "×": "x", "▀": "#"})
 
 
 class Settings:
@@ -18,6 +21,30 @@ class Settings:
 
     verbosity: int = NORMAL
     colour: bool = True
+
+
+def reset() -> None:
+    """Forget what an earlier command line in this process chose, and where its streams went."""
+    Settings.verbosity, Settings.colour = NORMAL, True
+    results.cache_clear()
+    messages.cache_clear()
+
+
+def prepare_streams() -> None:
+    """Make stdout and stderr take any text in any locale, and exist even if the caller closed them."""
+    codecs.register_error("clippy", _replacement)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="clippy")  # type: ignore[attr-defined]
+
+
+def give_up(stream: TextIO) -> None:
+    """Send the rest of a stream nowhere: its reader has gone, but the job goes on, and Python must not complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 @cache
@@ -34,7 +61,7 @@ def messages() -> "Console":
 
 def interactive() -> bool:
     """Whether stderr is a terminal that can redraw a line."""
-    return messages().is_terminal and not messages().is_dumb_terminal
+    return sys.stderr.isatty() and messages().is_terminal and not messages().is_dumb_terminal
 
 
 def notice(text: str) -> None:
@@ -55,8 +82,11 @@ def fail(text: str) -> None:
 
 def print_json(document: Any) -> None:
     """One document on stdout, in ASCII so that any locale can carry it."""
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        give_up(sys.stdout)
 
 
 def _line(prefix: str, text: str, style: str) -> None:
@@ -69,6 +99,20 @@ def _line(prefix: str, text: str, style: str) -> None:
 def _console(stream: Any) -> "Console":
     from rich.console import Console
 
+    class Patient(Console):
+        """Goes on without a reader, where Rich would end the process with exit code 1."""
+
+        def on_broken_pipe(self) -> None:
+            give_up(stream)
+
     # A terminal says how wide it is; a pipe or a file must not wrap a table at 80 columns.
     width = None if stream.isatty() or "COLUMNS" in os.environ else PLAIN_WIDTH
-    return Console(file=stream, no_color=True if not Settings.colour else None, width=width, highlight=False)
+    return Patient(file=stream, no_color=True if not Settings.colour else None, width=width, highlight=False)
+
+
+def _replacement(error: UnicodeError) -> tuple[str | bytes, int]:
+    if isinstance(error, UnicodeEncodeError):
+        sign = error.object[error.start : error.start + 1].translate(SIGNS)
+        if sign.isascii():
+            return sign, error.start + 1
+    return codecs.backslashreplace_errors(error)

@@ -1,10 +1,11 @@
 """All registries side by side, for ``clippy plugins``."""
 
+from clippy_cli import usable
 from clippy_cli.commands import COMMANDS
 from clippy_core.errors import PluginError
 from clippy_core.evaluation.benchmarks import BENCHMARKS
 from clippy_core.export import EXPORTERS
-from clippy_core.model.presets import MODELS
+from clippy_core.model.presets import MODELS, get_preset
 from clippy_core.registry import OWN_DISTRIBUTION, Entry, Registry
 from clippy_core.segmentation.writers import WRITERS
 
@@ -29,9 +30,10 @@ def inventory() -> list[dict[str, str | None]]:
 
 def _problem(registry: Registry, entry: Entry) -> str | None:
     try:
-        claimed = registry.entry(entry.name)
-        if entry.source != OWN_DISTRIBUTION:
-            claimed.load()
+        if registry.entry(entry.name).source != OWN_DISTRIBUTION:
+            usable.load(registry, entry.name)
+            if registry is MODELS:
+                get_preset(entry.name)
     except PluginError as error:
         return str(error)
     return None

@@ -1,13 +1,14 @@
 """The command line: global options, commands by name, and the one place where errors become exit codes."""
 
-import os
+import inspect
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from clippy_cli import console
+from clippy_cli import console, usable, wording
 from clippy_cli.commands import COMMANDS
 from clippy_core import errors
 from clippy_core.registry import OWN_DISTRIBUTION, Entry
@@ -21,6 +22,7 @@ EXIT_CODES: tuple[tuple[type[errors.ClippyError], int], ...] = (
     (errors.DeviceError, MISSING),
     (errors.PartialError, PARTIAL),
 )
+HELP_FLAGS = ["-h", "--help"]
 GLOBAL_FLAGS = ("-v", "--verbose", "-q", "--quiet", "--no-color")
 
 
@@ -53,7 +55,7 @@ app = typer.Typer(
     cls=CommandGroup,
     add_completion=False,
     rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": HELP_FLAGS},
 )
 
 
@@ -81,37 +83,58 @@ def _root(
 
 
 def run(args: list[str]) -> int:
-    """Run the command line and return its exit code; errors are printed as one line."""
+    """Run the command line and return its exit code; errors are printed as one line.
+
+    Exceptions that are nobody's mistake but ours propagate.
+    """
+    console.reset()
     try:
-        result = typer.main.get_command(app).main(args or ["--help"], prog_name="clippy", standalone_mode=False)
+        command = _tidy(typer.main.get_command(app))
+        result = command.main(args or ["--help"], prog_name="clippy", standalone_mode=False)
+        if result == INTERRUPTED:  # what Typer makes of Ctrl-C
+            raise KeyboardInterrupt
     except errors.ClippyError as error:
         console.fail(str(error))
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
     except typer.TyperException as error:
-        console.fail(error.format_message())
+        console.fail(wording.usage(error))
         return USAGE
-    except (KeyboardInterrupt, typer.Abort):
-        console.fail("interrupted")
+    except (KeyboardInterrupt, typer.Abort) as error:
+        console.fail("; ".join(["interrupted", *map(str, error.args)]))
         return INTERRUPTED
+    except OSError as error:
+        console.fail(wording.surroundings(error))
+        return DATA
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # nobody reads the help that Typer prints
+            return DONE
+        raise
     return result if isinstance(result, int) else DONE
 
 
 def entry() -> None:
-    """The console script: as :func:`run`, and quiet when whoever reads the output has gone."""
-    # Text in any locale: what the terminal cannot write becomes an escape instead of a traceback.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    code = DONE
+    """The console script: as :func:`run`, with a traceback for a bug, and quiet when nobody reads the output."""
+    console.prepare_streams()
     try:
         code = run(sys.argv[1:])
+    except Exception:
+        traceback.print_exc()
+        console.fail(wording.bug())
+        code = BUG
+    sys.exit(_flushed(code))
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once everything that was printed has arrived, or cannot arrive any more."""
+    try:
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader closed the pipe; Python's own flush at exit must not complain about it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    sys.exit(code)
+        console.give_up(sys.stdout)
+    except OSError as error:
+        console.give_up(sys.stdout)
+        console.fail(f"standard output: {wording.surroundings(error)}")
+        return code or DATA
+    return code
 
 
 def _summary(claims: list[Entry]) -> str:
@@ -121,16 +144,28 @@ def _summary(claims: list[Entry]) -> str:
 
 
 def _as_command(entry: Entry) -> Any:
-    target = entry.load()
+    target = usable.load(COMMANDS, entry.name)
     if not isinstance(target, typer.Typer):
-        if not callable(target):
-            raise errors.PluginError(
-                f"command {entry.name!r} of package {entry.source!r} is neither a function nor a Typer app"
-            )
         function, target = target, typer.Typer(add_completion=False, rich_markup_mode="rich")
-        target.command(entry.name, context_settings={"help_option_names": ["-h", "--help"]})(function)
+        target.command(entry.name, context_settings={"help_option_names": HELP_FLAGS})(function)
     command = typer.main.get_command(target)
     command.name = entry.name
+    return _tidy(command)
+
+
+def _tidy(command: Any) -> Any:
+    """Help that reads well: paragraphs fill the line, and nothing pretends to take a value or says it twice."""
+    if command.help:
+        paragraphs = inspect.cleandoc(command.help).split("\n\n")
+        command.help = "\n\n".join(text if "\b" in text else text.replace("\n", " ") for text in paragraphs)
+    names = command.context_settings.get("help_option_names", HELP_FLAGS)
+    for parameter in (*command.params, command.get_help_option(typer.Context(command, help_option_names=names))):
+        if isinstance(parameter, TyperOption) and parameter.is_flag and parameter.metavar is None:
+            parameter.metavar = ""
+        if isinstance(parameter, TyperArgument) and parameter.nargs == -1 and parameter.metavar:
+            parameter.metavar = parameter.metavar.removesuffix("...")  # Typer adds its own
+    for below in getattr(command, "commands", {}).values():
+        _tidy(below)
     return command
 
 

@@ -1,5 +1,6 @@
 """Options that several commands share, declared once."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,19 @@ import typer
 
 if TYPE_CHECKING:
     from clippy_core.segmentation.options import SegmentOptions
+
+
+def _folder(out: Path) -> Path:
+    """Refuse a folder that cannot be written before hours of work are lost to it."""
+    from clippy_core.errors import UsageError
+
+    existing = next((path for path in (out, *out.absolute().parents) if path.exists()), Path("/"))
+    if not existing.is_dir():
+        raise UsageError(f"--out {out}: {existing} is a file; accepted: a folder, which is made if it is missing")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {out}: {existing} cannot be written to (permission denied); choose another folder")
+    return out
+
 
 Model = Annotated[
     str, typer.Option("--model", "-m", metavar="NAME|DIR", help="A model that `clippy models` lists, or its directory.")
@@ -46,7 +60,7 @@ Background = Annotated[
         help="When a pixel is none of these: none, threshold=T (cosine), margin=T, softmax=P, or words: wall|floor.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for outputs.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for outputs.", callback=_folder)]
 
 
 def segment_options(
@@ -60,12 +74,16 @@ def segment_options(
     """What the options above say, checked.
 
     Raises:
-        UsageError: A value that is not accepted, or a stride without a window.
+        UsageError: A value that is not accepted, or a stride without windows.
     """
     from clippy_core.errors import UsageError
     from clippy_core.segmentation.options import SegmentOptions, Windows
 
     if stride is not None and window is None:
-        raise UsageError("--stride needs --window")
+        raise UsageError("--stride needs --window, the size of the windows in pixels")
+    if window is not None and window < 1:
+        raise UsageError(f"--window is {window}; accepted: 1 pixel or more")
+    if not background.strip():
+        raise UsageError("--background is empty; accepted: none, threshold=T, margin=T, softmax=P, or words")
     windows = None if window is None else Windows(window, max(1, window // 2) if stride is None else stride)
     return SegmentOptions(size, tuple(templates) if templates else None, background, windows, **more)  # type: ignore[arg-type]

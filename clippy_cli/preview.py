@@ -11,6 +11,11 @@ from rich.style import Style
 MAX_COLUMNS = 100
 
 
+def can_show(console: Console) -> bool:
+    """Whether a picture would be one there: without colours it is a grey block."""
+    return console.color_system is not None and not console.no_color
+
+
 class HalfBlocks:
     """A Rich renderable; as wide as the console, at most 100 columns, never taller than it is useful.
 
@@ -22,10 +27,6 @@ class HalfBlocks:
         self.image = image
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        if console.color_system is None:
-            yield Segment("(no colours here: the picture cannot be shown in this terminal)")
-            yield Segment.line()
-            return
         columns = max(1, min(options.max_width, MAX_COLUMNS, self.image.width))
         rows = max(1, round(columns * self.image.height / self.image.width / 2))
         pixels = self.image.convert("RGB").resize((columns, rows * 2), Image.Resampling.BOX)

@@ -1,5 +1,7 @@
 """Progress of a run over several pictures: one line that redraws on a terminal, silence elsewhere."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -26,7 +28,10 @@ class BatchProgress:
                 TextColumn("{task.fields[failed]} failed"),
                 TimeRemainingColumn(),
             )
-            self._bar = Progress(*columns, console=console.messages(), transient=True)
+            # Results must reach stdout as they are, so nothing is rerouted; see `aside`.
+            self._bar = Progress(
+                *columns, console=console.messages(), transient=True, redirect_stdout=False, redirect_stderr=False
+            )
             self._bar.start()
         return self
 
@@ -35,6 +40,18 @@ class BatchProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take the bar away while something else is printed to the same terminal."""
+        if self._bar is None:
+            yield
+            return
+        self._bar.stop()
+        try:
+            yield
+        finally:
+            self._bar.start()
 
     def __call__(self, event: events.Event) -> None:
         """Hear of an event."""

@@ -64,7 +64,7 @@ def print_batch(records: "Sequence[Record]", out: Path) -> None:
     for record in failed[:MAX_FAILURES]:
         table.add_row(_plain(record.input), _plain((record.error or "").removeprefix(f"{record.input}: ")))
     if len(failed) > MAX_FAILURES:
-        table.add_row(f"… and {len(failed) - MAX_FAILURES} more", f"all are in {out / 'manifest.jsonl'}")
+        table.add_row(f"… and {len(failed) - MAX_FAILURES} more", _plain(f"all are in {out / 'manifest.jsonl'}"))
     console.messages().print(table)
     console.notice("the same command again tries only the failed ones")
 
@@ -130,6 +130,18 @@ def batch_document(records: "Sequence[Record]", out: Path) -> dict[str, Any]:
         for record in records
     ]
     return run_document(images, {"total": sum(record.seconds for record in records)})
+
+
+def can_show(*, to_messages: bool) -> bool:
+    """Whether the terminal can show a picture; says so if not."""
+    from clippy_cli import preview
+
+    possible = preview.can_show(console.messages() if to_messages else console.results())
+    if not possible:
+        console.warn(
+            "--show needs a terminal with colours; this output is none, and the overlay is only written to a file"
+        )
+    return possible
 
 
 def show(result: "Segmentation", *, to_messages: bool) -> None:

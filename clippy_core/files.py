@@ -46,7 +46,16 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 def write_json(path: str | os.PathLike[str], document: Any) -> None:
     """Write ``document`` to ``path`` atomically as indented UTF-8 JSON."""
-    write_bytes(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, to_json(document, indent=2))
+
+
+def to_json(document: Any, *, indent: int | None = None) -> bytes:
+    """``document`` as UTF-8 JSON and a line break; without ``indent`` that is the only one.
+
+    Bytes of a file name that are not UTF-8 become JSON's own escapes, from which Python and others get the name back.
+    """
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> int:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -77,19 +77,19 @@ def read_picture(source: "str | os.PathLike[str] | bytes | BinaryIO", *, max_pix
         stream.seek(0)
         try:
             with warnings.catch_warnings():
-                # Pillow's own size warning is replaced by the explicit limit below; EXIF oddities are no reason to stop.
+                # Pillow's own size warning is replaced by the explicit limit; EXIF oddities are no reason to stop.
                 warnings.simplefilter("ignore")
                 with _room_for(max_pixels):
                     image = Image.open(stream, formats=FORMATS)
                 with image, _room_for(image.width * image.height):
                     _check_size(image, name, max_pixels)
-                    return _decode(image)
+                    return _decode(image, in_place=True)
         except ImageError:
             raise
         except UnidentifiedImageError as error:
-            raise ImageError(f"{name}: not a picture in an accepted format ({_accepted()})") from error
+            raise ImageError(f"{name}: not a picture in an accepted format ({', '.join(FORMATS)})") from error
         except Image.DecompressionBombError as error:
-            raise ImageError(f"{name}: more pixels than the limit of {max_pixels:,}") from error
+            raise ImageError(f"{name}: more pixels than the limit of {max_pixels:,} (--max-pixels)") from error
         except Exception as error:
             # Decoders raise anything from OSError to SyntaxError on damaged bytes; to the user it is one bad picture.
             raise ImageError(f"{name}: damaged or truncated ({_reason(error)})") from error
@@ -116,7 +116,7 @@ def to_picture(image: Any, *, max_pixels: int = MAX_PIXELS) -> Picture:
     if isinstance(image, Image.Image):
         _check_size(image, "image", max_pixels)
         try:
-            return _decode(image)
+            return _decode(image, in_place=False)
         except Exception as error:
             # A lazily opened file is decoded only here, with all that can be wrong with one.
             raise ImageError(f"image: damaged or truncated ({_reason(error)})") from error
@@ -136,7 +136,7 @@ def to_picture(image: Any, *, max_pixels: int = MAX_PIXELS) -> Picture:
     image = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
     pil = Image.fromarray(np.ascontiguousarray(image))
     _check_size(pil, "image", max_pixels)
-    return _decode(pil)
+    return _decode(pil, in_place=True)
 
 
 def _stream_of(source: "str | os.PathLike[str] | bytes | BinaryIO") -> tuple[BinaryIO, str]:
@@ -193,12 +193,14 @@ def _room_for(pixels: int) -> Iterator[None]:
 def _check_size(image: "Image.Image", name: str, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
-        raise ImageError(f"{name}: {width}×{height} is {width * height:,} pixels; the limit is {max_pixels:,}")
+        raise ImageError(
+            f"{name}: {width}×{height} is {width * height:,} pixels; the limit is {max_pixels:,} (--max-pixels)"
+        )
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(f"{name}: {width}×{height} is more elongated than {MAX_ASPECT}:1")
 
 
-def _decode(image: "Image.Image") -> Picture:
+def _decode(image: "Image.Image", *, in_place: bool) -> Picture:
     import numpy as np
     from PIL import ImageOps
 
@@ -208,8 +210,9 @@ def _decode(image: "Image.Image") -> Picture:
     if getattr(image, "is_animated", False) and name != "MPO" and image.tell() == 0:
         notes.append(f"animation: the first of {getattr(image, 'n_frames', '?')} frames is used")
     image.load()
-    image = ImageOps.exif_transpose(image)
-    return Picture(np.array(_to_rgb(image), dtype=np.uint8), name, tuple(notes))
+    # A turned copy of a large picture costs as much again, but a caller's own image stays as it is.
+    image = (ImageOps.exif_transpose(image, in_place=True) or image) if in_place else ImageOps.exif_transpose(image)
+    return Picture(np.asarray(_to_rgb(image)), name, tuple(notes))
 
 
 def _to_rgb(image: "Image.Image") -> "Image.Image":
@@ -265,7 +268,3 @@ def _to_srgb(image: "Image.Image", profile: bytes | None) -> "Image.Image":
         # A broken or mismatched profile is common in the wild; the picture without it is what viewers show.
         return image
     return converted or image
-
-
-def _accepted() -> str:
-    return ", ".join(name for name in FORMATS if name != "MPO")

@@ -35,6 +35,8 @@ def parse_label(text: str) -> Label:
     Raises:
         UsageError: An empty, over-long or repeated word, or one with a control character.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"a label is text such as 'dog|puppy', not {type(text).__name__}")
     for word in text.split("|"):
         _check_word(word.strip(" \t"), text)
     words = tuple(" ".join(word.split()) for word in text.split("|"))
@@ -119,14 +121,15 @@ def _split(text: str) -> list[str]:
 
 
 def _check_word(word: str, text: str) -> None:
-    if not word:
-        raise UsageError("a label is empty" if not text.strip() else f"label {_shown(text)} has an empty synonym")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in word):
+        raise UsageError(f"label {_shown(word)} contains a line break or another control character")
+    if all(character.isspace() or not character.isprintable() for character in word):
+        blank = all(character.isspace() or not character.isprintable() for character in text)
+        raise UsageError("a label is empty" if blank else f"label {_shown(text)} has an empty synonym")
     if len(word) > MAX_WORD_CHARACTERS:
         raise UsageError(
             f"label {_shown(word)} has {len(word):,} characters; at most {MAX_WORD_CHARACTERS} are accepted"
         )
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in word):
-        raise UsageError(f"label {_shown(word)} contains a line break or another control character")
 
 
 def _shown(text: str) -> str:

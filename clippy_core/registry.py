@@ -45,7 +45,7 @@ class Entry:
             return _attribute(import_module(module_name), attribute)
         try:
             return _attribute(import_module(module_name), attribute)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # Whatever third-party code raises while it is imported is that package's fault and is reported as such.
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise PluginError(f"plug-in {self.name!r} of package {self.source!r} cannot be loaded: {reason}") from error
@@ -78,7 +78,8 @@ class Registry:
             claims.setdefault(entry.name, []).append(entry)
         for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
             source = point.dist.name if point.dist else "unknown"
-            entry = Entry(point.name, point.value, source)
+            # The specification allows spaces and extras, "module : object [extra]", which mean nothing here.
+            entry = Entry(point.name, "".join(point.value.partition("[")[0].split()), source)
             if entry not in claims.setdefault(point.name, []):
                 claims[point.name].append(entry)
         return claims

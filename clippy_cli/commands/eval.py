@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clippy_cli import console, options
+from clippy_cli import console, options, usable
 
 if TYPE_CHECKING:
     from clippy_core.evaluation.benchmarks import Report
@@ -35,7 +35,7 @@ def evaluate(
 
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is {limit}; accepted: 1 or more")
-    run = BENCHMARKS.load(benchmark)
+    run = usable.load(BENCHMARKS, benchmark)
     if not data.is_dir():
         raise DataError(f"--data {data}: no such folder")
     chosen = BenchmarkOptions(options.segment_options(size, template, background, window, stride), limit)
@@ -57,17 +57,18 @@ def evaluate(
 def _print(report: "Report") -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     if report.rows:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in report.rows[0]:
-            table.add_column(heading)
+            table.add_column(Text(heading))
         for row in report.rows:
-            table.add_row(*(str(row.get(heading, "")) for heading in report.rows[0]))
+            table.add_row(*(Text(str(row.get(heading, ""))) for heading in report.rows[0]))
         console.results().print(table)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in report.metrics.items():
-        table.add_row(name, f"{value:.4g}")
+        table.add_row(Text(name), f"{value:.4g}")
     console.results().print(table)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clippy_cli import console, options
+from clippy_cli import console, options, usable
 
 
 def export(
@@ -18,7 +18,7 @@ def export(
     from clippy_core.export import EXPORTERS
     from clippy_core.model.presets import find
 
-    exporter = EXPORTERS.load(form)
+    exporter = usable.load(EXPORTERS, form)
     directory = find(model)
     from clippy_core.model.weights import load_directory
 

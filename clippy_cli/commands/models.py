@@ -6,6 +6,8 @@ import typer
 
 from clippy_cli import console, options
 
+TITLES = {"bytes": "size on disk", "size": "picture size"}
+
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
@@ -27,6 +29,7 @@ def list_models(json: options.Json = False) -> None:
         return
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("model", "on disk", "what it is", "licence", "package"):
@@ -35,7 +38,8 @@ def list_models(json: options.Json = False) -> None:
         if card["error"]:
             console.warn(card["error"])
         on_disk = _megabytes(card["bytes"]) if card["bytes"] else "–"
-        table.add_row(card["name"], on_disk, card["description"], card["licence"], card["package"])
+        about = Text("cannot be used", "red") if card["error"] else Text(card["description"])
+        table.add_row(Text(card["name"]), on_disk, about, Text(card["licence"]), Text(card["package"]))
     console.results().print(table)
 
 
@@ -52,17 +56,22 @@ def info(
         console.print_json(card)
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
     for key, value in card.items():
         if value not in (None, ""):
-            table.add_row(f"[bold]{key.replace('_', ' ')}[/bold]", _shown(key, value))
+            table.add_row(Text(TITLES.get(key, key.replace("_", " ")), "bold"), Text(_shown(key, value)))
     console.results().print(table)
 
 
 def _shown(key: str, value: Any) -> str:
     if key == "bytes":
         return _megabytes(value)
+    if key == "size":
+        return f"{value} pixels on the short side"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

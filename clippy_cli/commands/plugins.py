@@ -15,14 +15,14 @@ def plugins(json: options.Json = False) -> None:
         console.print_json({"plugins": rows})
     else:
         _print(rows)
-    for row in rows:
-        if row["error"]:
-            console.warn(row["error"])
+    for problem in dict.fromkeys(row["error"] for row in rows if row["error"]):
+        console.warn(problem)
 
 
 def _print(rows: list[dict[str, str | None]]) -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("kind", "name", "package", "what it is"):
@@ -30,6 +30,6 @@ def _print(rows: list[dict[str, str | None]]) -> None:
     previous = None
     for row in rows:
         kind, previous = ("" if row["kind"] == previous else row["kind"]), row["kind"]
-        about = "[red]cannot be used[/red]" if row["error"] else row["summary"]
-        table.add_row(kind, row["name"], row["package"], about)
+        about = Text("cannot be used", "red") if row["error"] else Text(row["summary"] or "")
+        table.add_row(kind, Text(row["name"] or ""), Text(row["package"] or ""), about)
     console.results().print(table)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clippy_cli import console, options
+from clippy_cli import console, options, usable
 
 if TYPE_CHECKING:
     from clippy_core.prompts import Label
@@ -58,6 +58,8 @@ def segment(
     started = time.perf_counter()
     parsed = _labels(labels, labels_file)
     writers = _writers(save)
+    _check(max_pixels)
+    from clippy_cli import render
     from clippy_core.segmentation.inputs import find_inputs
 
     items = find_inputs(inputs, out)
@@ -76,6 +78,7 @@ def segment(
             console.warn(segmenter.placement.notice)
         return segmenter
 
+    show = show and render.can_show(to_messages=json)
     single = len(items) == 1 and items[0].source == inputs[0]
     if single:
         return _one(load, items[0], job, started, show=show, json=json)
@@ -88,25 +91,40 @@ def _labels(labels: str | None, labels_file: Path | None) -> "tuple[Label, ...]"
 
     if (labels is None) == (labels_file is None):
         raise UsageError('say what to look for with either --labels "dog,grass" or --labels-file FILE')
+    if len((labels or "").splitlines()) > 1:
+        raise UsageError("--labels holds several lines; --labels-file FILE reads one label a line")
     return parse_labels(labels) if labels is not None else read_labels(labels_file or Path())
 
 
 def _writers(save: str) -> tuple[str, ...]:
     from clippy_core.errors import UsageError
+    from clippy_core.registry import OWN_DISTRIBUTION
     from clippy_core.segmentation.writers import WRITERS
 
     names = tuple(dict.fromkeys(name.strip() for name in save.split(",") if name.strip()))
     if not names:
         raise UsageError(f"--save names no output; known: {', '.join(WRITERS.names())}")
     for name in names:
-        WRITERS.entry(name)
+        if WRITERS.entry(name).source != OWN_DISTRIBUTION:
+            usable.load(WRITERS, name)
     return names
+
+
+def _check(max_pixels: int) -> None:
+    from clippy_core.errors import UsageError
+
+    if max_pixels < 1:
+        raise UsageError(f"--max-pixels is {max_pixels}; accepted: 1 or more")
 
 
 def _one(load: Loader, item: "Input", job: "Job", started: float, *, show: bool, json: bool) -> int:
     from clippy_cli import render
+    from clippy_core.images import read_picture
     from clippy_core.segmentation.batch import segment_one
+    from clippy_core.segmentation.inputs import STDIN
 
+    if item.source != STDIN and not Path(item.source).exists():
+        read_picture(item.source)  # raises, before seconds are spent on loading a model
     segmenter = load()
     seconds = {"load": time.perf_counter() - started}
     result, files = segment_one(segmenter, item, job)
@@ -136,10 +154,14 @@ def _many(load: Loader, items: "list[Input]", job: "Job", *, show: bool, json: b
         for note in result.picture.notes:
             console.warn(f"{result.source}: {note}")
         if show:
-            render.show(result, to_messages=json)
+            with progress.aside():
+                render.show(result, to_messages=json)
 
-    with BatchProgress() as progress:
-        records = segment_batch(load, items, job, sink=progress, on_result=on_result)
+    try:
+        with BatchProgress() as progress:
+            records = segment_batch(load, items, job, sink=progress, on_result=on_result)
+    except KeyboardInterrupt:
+        raise typer.Abort("the same command again does what is left") from None
     failed = [record for record in records if record.status == "failed"]
     if json:
         console.print_json(render.batch_document(records, job.out))

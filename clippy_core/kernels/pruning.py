@@ -299,8 +299,8 @@ def _flat_nonzero(mask: np.ndarray) -> np.ndarray:
     flat = mask.reshape(-1).view(np.uint8)
     whole = len(flat) // 8 * 8
     word = np.flatnonzero(flat[:whole].view(np.uint64))
-    hit, offset = np.nonzero(flat[:whole].reshape(-1, 8)[word])
-    return np.concatenate([word[hit] * 8 + offset, whole + np.flatnonzero(flat[whole:])])
+    inside = np.flatnonzero(flat[:whole].reshape(-1, 8)[word].reshape(-1))
+    return np.concatenate([(word << 3)[inside >> 3] + (inside & 7), whole + np.flatnonzero(flat[whole:])])
 
 
 def _ends(pixels: Axis, cell_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

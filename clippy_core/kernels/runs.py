@@ -196,18 +196,24 @@ class Strip:
         slope = (self.last_nL[slot, line] - first) / self.span_C[rectangle]
         return [(first - slope * self.t_left_C[rectangle]).astype(np.float32), slope.astype(np.float32)]
 
-    def _winners(self, line: np.ndarray, x: np.ndarray, without: np.ndarray | None) -> np.ndarray:
-        """Best slot at one pixel of each line, leaving out those of label ``without``."""
+    def _winners(
+        self, line: np.ndarray, pixels: tuple[np.ndarray, ...], without: np.ndarray | None
+    ) -> list[np.ndarray]:
+        """Best slot of each line at each of some pixels, leaving out those of label ``without``."""
         rectangle = line // self.rows
-        share = (self.painter.xs.t[x] - self.t_left_C[rectangle]) / self.span_C[rectangle]
-        value_nS = self.first_nL.take(line, axis=1)
+        first_nS = self.first_nL.take(line, axis=1)
         step_nS = self.last_nL.take(line, axis=1)
-        step_nS -= value_nS
-        step_nS *= share.astype(np.float32)
-        value_nS += step_nS
+        step_nS -= first_nS
         if without is not None:
-            value_nS[self.label_nC.take(rectangle, axis=1) == without] = NEVER
-        return first_largest(value_nS)
+            left_out = self.label_nC.take(rectangle, axis=1) == without
+            first_nS[left_out], step_nS[left_out] = NEVER, 0
+        t_left_S, span_S = self.t_left_C[rectangle], self.span_C[rectangle]
+        winners = []
+        for x in pixels:
+            value_nS = step_nS * ((self.painter.xs.t[x] - t_left_S) / span_S).astype(np.float32)
+            value_nS += first_nS
+            winners.append(first_largest(value_nS))
+        return winners
 
     def _crossing(self, line: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """First pixel at which slot ``b`` has overtaken slot ``a``, up to rounding."""
@@ -226,7 +232,7 @@ class Strip:
             line, x, end, a, b = open_.line, open_.x, open_.end, open_.a, open_.b
             near = np.clip(self._crossing(line, a, b), x + 1, end)
             leave_out = None if without is None else without[open_.parent]
-            before, after = self._winners(line, near - 1, leave_out), self._winners(line, near, leave_out)
+            before, after = self._winners(line, (near - 1, near), leave_out)
             # The winners at the ends are known; computing them again must not contradict what is recorded.
             before, after = np.where(near - 1 == x, a, before), np.where(near == end, b, after)
             change = np.flatnonzero(before != after)
@@ -256,7 +262,7 @@ class Strip:
         last_of_line = np.append(line[1:] != line[:-1], True)
         end = np.where(last_of_line, self.right_C[rectangle], np.append(x[1:], 0) - 1)
         without = self.label_nC[winner, rectangle]
-        a, b = self._winners(line, x, without), self._winners(line, end, without)
+        a, b = self._winners(line, (x, end), without)
         pieces = _Pieces(line, x, end, a, b, np.arange(len(line)))
         breaks = self._settle(pieces.part(np.flatnonzero(a != b)), without)
         return (

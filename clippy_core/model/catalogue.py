@@ -8,7 +8,7 @@ from typing import Any
 
 from clippy_core.errors import CheckpointError, ClippyError, PluginError
 from clippy_core.model.config import ModelConfig
-from clippy_core.model.presets import MODELS, Preset
+from clippy_core.model.presets import MODELS, Preset, find, get_preset
 from clippy_core.registry import OWN_DISTRIBUTION, Entry
 
 
@@ -22,13 +22,11 @@ def describe(model: str) -> dict[str, Any]:
 
     Raises:
         UsageError: An unknown name.
-        DataError: A directory without a readable configuration.
+        PluginError: A model of another package that cannot be used.
+        DataError: A directory without a readable configuration, or with damaged weights.
     """
     if model in MODELS:
-        entry = MODELS.entry(model)
-        return {"name": model, **_facts(entry.load()()), "package": entry.source}
-    from clippy_core.model.presets import find
-
+        return {"name": model, **_facts(get_preset(model)), "package": MODELS.entry(model).source}
     directory = find(model)
     config = _read_config(directory)
     return {"name": config.name, **_facts(Preset(config, directory, str(directory))), "package": ""}
@@ -36,9 +34,7 @@ def describe(model: str) -> dict[str, Any]:
 
 def _entry_card(entry: Entry) -> dict[str, Any]:
     try:
-        preset = MODELS.entry(entry.name).load()()
-        facts = _facts(preset)
-        error = None
+        facts, error = _facts(get_preset(entry.name)), None
     except ClippyError as problem:
         facts, error = {}, str(problem)
     except Exception as problem:
@@ -79,7 +75,9 @@ def _facts(preset: Preset) -> dict[str, Any]:
 
 
 def count_parameters(weights: Path) -> int:
-    """Numbers in a safetensors file that are parameters, from its header alone: scales and integer buffers left out.
+    """Numbers in a safetensors file that are parameters, from its header alone.
+
+    Scales of 8-bit rows, integer buffers and batch-norm statistics are left out.
 
     Raises:
         CheckpointError: The header cannot be read.
@@ -87,14 +85,18 @@ def count_parameters(weights: Path) -> int:
     try:
         with open(weights, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-    except (OSError, ValueError, struct.error, MemoryError) as error:
+            if length > weights.stat().st_size:
+                raise ValueError(f"header of {length:,} bytes announced")
+            tensors = {key: tensor for key, tensor in json.loads(file.read(length)).items() if key != "__metadata__"}
+            return sum(math.prod(tensors[key]["shape"]) for key in tensors if _is_parameter(key, tensors))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise CheckpointError(f"{weights}: not a safetensors file ({error})") from error
-    return sum(
-        math.prod(tensor["shape"])
-        for name, tensor in header.items()
-        if name != "__metadata__" and not name.endswith(".scale") and tensor["dtype"] not in ("I64", "I32")
-    )
+
+
+def _is_parameter(key: str, tensors: dict[str, Any]) -> bool:
+    packing_scale = key.endswith(".scale") and f"{key.removesuffix('.scale')}.int8" in tensors
+    statistic = key.endswith((".running_mean", ".running_var"))
+    return not packing_scale and not statistic and tensors[key]["dtype"] not in ("I64", "I32", "BOOL", "U8")
 
 
 def _read_config(directory: Path) -> ModelConfig:

@@ -74,9 +74,7 @@ class VisionConfig(_FromDict):
             self.output_stride in (None, 8, 16, 32), "vision.output_stride", self.output_stride, "8, 16, 32 or none"
         )
         _require(_three_numbers(self.mean), "vision.mean", self.mean, "three numbers")
-        _require(
-            _three_numbers(self.std) and min(self.std) > 0, "vision.std", self.std, "three positive numbers"
-        )
+        _require(_three_numbers(self.std) and min(self.std) > 0, "vision.std", self.std, "three positive numbers")
         _require(
             self.projection is None or self.projection > 0, "vision.projection", self.projection, "a positive width"
         )
@@ -157,7 +155,7 @@ class ModelConfig(_FromDict):
         _require(0 < self.logit_scale <= 100, "logit_scale", self.logit_scale, "above 0 and at most 100")
 
 
-_TYPE_NAMES = {
+_TYPE_NAMES: dict[Any, str] = {
     str: "text",
     bool: "true or false",
     int: "a whole number",
@@ -176,10 +174,10 @@ def _check_types(config: Any, table: str) -> None:
             value = tuple(value)
             object.__setattr__(config, entry.name, value)
         declared = get_args(entry.type) if isinstance(entry.type, UnionType) else (entry.type,)
-        kinds = [get_origin(kind) or kind for kind in declared]
+        kinds: list[Any] = [get_origin(kind) or kind for kind in declared]
         fits = type(value) in kinds or (not isinstance(value, bool) and isinstance(value, tuple(kinds)))
         whole_for_number = float in kinds and type(value) is int
-        accepted = " or ".join(_TYPE_NAMES.get(kind, kind.__name__) for kind in kinds)
+        accepted = " or ".join(_TYPE_NAMES.get(kind, str(kind)) for kind in kinds)
         _require(fits or whole_for_number, f"{table}{entry.name}", value, accepted)
 
 

@@ -1,6 +1,7 @@
 """Which device and number format to compute with, and why."""
 
 import os
+import re
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -55,15 +56,15 @@ def place(device: str = "auto", precision: str = "auto") -> Placement:
 
 
 def _device(name: str) -> tuple[torch.device, str]:
-    kind, _, index = name.partition(":")
-    if name != "auto" and (kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index)):
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", name):
         raise UsageError(f"--device is {name!r}; accepted: auto, cpu, cuda, cuda:N")
     if name == "cpu":
         return torch.device("cpu"), ""
-    problem = _cuda_problem(int(index) if index else 0)
+    index = int(name.partition(":")[2] or 0)
+    problem = _cuda_problem(index)
     if not problem:
-        return torch.device("cuda", int(index) if index else 0), ""
-    if kind == "cuda":
+        return torch.device("cuda", index), ""
+    if name != "auto":
         raise DeviceError(f"--device {name} cannot be used: {problem}; --device cpu works everywhere")
     notice = f"there is a GPU, but it cannot be used ({problem}); using the CPU" if _gpu_present() else ""
     return torch.device("cpu"), notice

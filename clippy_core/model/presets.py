@@ -9,11 +9,24 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from clippy_core.errors import DataError
+from clippy_core.errors import ClippyError, DataError, PluginError
 from clippy_core.model.config import ModelConfig
-from clippy_core.registry import Registry
+from clippy_core.registry import OWN_DISTRIBUTION, Registry
 
 BUNDLED = Path(__file__).parent / "bundled"
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """A checkpoint that somebody publishes.
+
+    Attributes:
+        url: Where it is.
+        sha256: Its hash in hexadecimal, or None where none is published; then the first download's is recorded.
+    """
+
+    url: str
+    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -24,11 +37,19 @@ class Preset:
         config: What to build.
         directory: Model directory with the weights on this machine, or None where there are none yet.
         source: Where the weights come from, in words.
+        weights: A published checkpoint that ``clippy models pull`` fetches and converts, if there is one.
+        init_vision: Where training of the image tower starts, such as ``"timm:vit_base_patch16_224.dino"``.
+        init_text: Where training of the text tower starts, such as ``"hf:sentence-transformers/sentence-t5-base"``.
+        tokenizer: Hub id or directory whose ``tokenizer.json`` belongs to the text tower.
     """
 
     config: ModelConfig
     directory: Path | None
     source: str
+    weights: PublishedWeights | None = None
+    init_vision: str | None = None
+    init_text: str | None = None
+    tokenizer: str | None = None
 
 
 def clippy_lite() -> Preset:
@@ -45,15 +66,41 @@ MODELS = Registry(
 )
 
 
+def get_preset(name: str) -> Preset:
+    """What is registered under a name.
+
+    Raises:
+        UsageError: An unknown name; the message offers near ones.
+        PluginError: Two packages claim the name, or the package's function fails or returns something else.
+    """
+    entry = MODELS.entry(name)
+    make = entry.load()
+    try:
+        preset = make()
+    except ClippyError:
+        raise
+    except Exception as error:
+        # A plug-in may raise anything; a failing preset of our own is a mistake of ours and propagates.
+        if entry.source == OWN_DISTRIBUTION:
+            raise
+        raise PluginError(
+            f"model {name!r} of package {entry.source!r} failed: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(preset, Preset):
+        raise PluginError(f"model {name!r} of package {entry.source!r} is a {type(preset).__name__}, not a Preset")
+    return preset
+
+
 def find(model: str | os.PathLike[str]) -> Path:
     """Where the weights of a model lie, by registered name or by directory.
 
     Raises:
         UsageError: An unknown name; the message offers near ones.
+        PluginError: A model of another package that cannot be used; see :func:`get_preset`.
         DataError: A path that does not exist, or a model whose weights are not on this machine.
     """
     if isinstance(model, str) and model in MODELS:
-        directory = MODELS.load(model)().directory
+        directory = get_preset(model).directory
         if directory is None:
             raise DataError(f"model {model!r} has no weights on this machine")
         return Path(directory)

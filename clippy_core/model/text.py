@@ -3,6 +3,8 @@
 Shapes: B text, L token, C encoder width, D embedding.
 """
 
+from difflib import get_close_matches
+
 import torch
 from torch import Tensor, nn
 
@@ -48,17 +50,32 @@ class TextTower(nn.Module):
 
 
 def _build_encoder(config: TextConfig) -> nn.Module:
-    from transformers.models.auto.configuration_auto import AutoConfig
-    from transformers.models.auto.modeling_auto import AutoModelForTextEncoding
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING, AutoConfig
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_TEXT_ENCODING_MAPPING,
+        AutoModel,
+        AutoModelForTextEncoding,
+    )
 
-    arguments = dict(config.encoder)
+    # The number format of a published file is not the one to compute in; see ``device.Placement``.
+    arguments = {name: value for name, value in config.encoder.items() if name not in ("dtype", "torch_dtype")}
     kind = arguments.pop("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        near = get_close_matches(str(kind), CONFIG_MAPPING, n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ConfigError(f"text.encoder has model_type {kind!r}, which transformers does not know{hint}")
     try:
         encoder_config = AutoConfig.for_model(kind, **arguments)
-        encoder = AutoModelForTextEncoding.from_config(encoder_config)
-    except (ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"text.encoder of type {kind!r} cannot be built: {reason}") from error
+        # The first knows which half of an encoder-decoder to take, the second also knows encoders it leaves out.
+        listed = type(encoder_config) in MODEL_FOR_TEXT_ENCODING_MAPPING
+        encoder = (AutoModelForTextEncoding if listed else AutoModel).from_config(encoder_config)
+    except Exception as error:
+        # Arguments that do not fit surface as anything, from KeyError to kinds of transformers' own.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"text.encoder of type {kind!r} cannot be built: {reason[:300]}") from error
+    takes_text = encoder.main_input_name == "input_ids" and not encoder_config.is_encoder_decoder
+    if not listed and not (takes_text and hasattr(encoder_config, "hidden_size")):
+        raise ConfigError(f"text.encoder of type {kind!r} is not a text encoder")
     if hasattr(encoder, "pooler"):
         # The pooler's output is never read, so its weights would neither be trained nor be worth storing.
         encoder.pooler = None

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from clippy_core.errors import CheckpointError, ConfigError
-from clippy_core.files import atomic_write, write_bytes, write_json
+from clippy_core.files import atomic_write, to_json
 from clippy_core.model.config import ModelConfig
 from clippy_core.model.dual_encoder import DualEncoder
 from clippy_core.model.tokenizer import Tokenizer
@@ -56,7 +57,10 @@ def load_directory(path: str | os.PathLike[str]) -> LoadedModel:
         raise CheckpointError(f"{path}: no such model directory")
     verify(path)
     config = read_config(path)
-    model = build(config)
+    try:
+        model = build(config)
+    except ConfigError as error:
+        raise CheckpointError(f"{path / CONFIG}: {error}") from error
     assign(model, unpack(_read_tensors(path / WEIGHTS)), str(path / WEIGHTS))
     return LoadedModel(model.eval(), Tokenizer(path / TOKENIZER, config.text.max_tokens))
 
@@ -64,7 +68,10 @@ def load_directory(path: str | os.PathLike[str]) -> LoadedModel:
 def save_directory(
     path: str | os.PathLike[str], model: DualEncoder, tokenizer_json: bytes, card: str, *, storage: str = "fp32"
 ) -> list[Path]:
-    """Write a model directory; each file appears whole or not at all, the manifest last.
+    """Write a model directory.
+
+    All files are written under temporary names before the first takes its own, the manifest last: a full disk leaves
+    the previous model as it was, and a crash between two renames leaves a directory that the manifest refuses.
 
     Args:
         path: The directory; made if missing.
@@ -75,45 +82,53 @@ def save_directory(
 
     Returns:
         The files written.
+
+    Raises:
+        ConfigError: An unknown storage.
+        OSError: The directory or a file in it cannot be written.
     """
     from safetensors.torch import save
 
     path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
-    # A directory that is being rewritten must not look complete in between.
-    (path / MANIFEST).unlink(missing_ok=True)
-    write_json(path / CONFIG, model.config.to_dict())
-    with atomic_write(path / WEIGHTS) as file:
-        file.write(save(pack(model.state_dict(), storage), metadata={"format": "pt", "storage": storage}))
-    write_bytes(path / TOKENIZER, tokenizer_json)
-    write_bytes(path / CARD, card.encode())
-    files = [path / name for name in (CONFIG, WEIGHTS, TOKENIZER, CARD)]
-    write_manifest(path, [file.name for file in files])
-    return [*files, path / MANIFEST]
-
-
-def write_manifest(path: Path, names: list[str]) -> None:
-    """Record size and SHA-256 of the named files of a model directory."""
-    entries = {name: {"bytes": (path / name).stat().st_size, "sha256": sha256(path / name)} for name in names}
-    write_json(path / MANIFEST, {"format": FORMAT, "files": entries})
+    tied = _tied_names(model)
+    state = {key: tensor for key, tensor in model.state_dict().items() if key not in tied}
+    contents = {
+        CONFIG: to_json(model.config.to_dict(), indent=2),
+        WEIGHTS: save(pack(state, storage), metadata={"format": "pt", "storage": storage}),
+        TOKENIZER: tokenizer_json,
+        CARD: card.encode(),
+    }
+    entries = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in contents.items()
+    }
+    manifest = to_json({"format": FORMAT, "files": entries}, indent=2)
+    with ExitStack() as files:
+        # Files take their names in the reverse of this order.
+        for name, data in {MANIFEST: manifest, **contents}.items():
+            file = files.enter_context(atomic_write(path / name))
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    return [path / name for name in (*contents, MANIFEST)]
 
 
 def verify(path: Path) -> None:
     """Compare every file of a model directory with the manifest, except the card, which people may edit.
 
     Raises:
-        CheckpointError: A missing, resized or altered file, or a manifest of a later format.
+        CheckpointError: A missing, resized or altered file, or a manifest that is damaged or of a later format.
     """
     manifest = read_json(path / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise CheckpointError(
             f"{path / MANIFEST}: format {manifest.get('format')!r}; this version reads format {FORMAT}"
         )
-    files = manifest.get("files", {})
+    files = manifest.get("files")
     for name in (CONFIG, WEIGHTS, TOKENIZER):
-        if name not in files:
-            raise CheckpointError(f"{path / MANIFEST}: does not list {name}")
-        file, expected = path / name, files[name]
+        expected = files.get(name) if isinstance(files, dict) else None
+        if not isinstance(expected, dict) or not isinstance(expected.get("bytes"), int) or "sha256" not in expected:
+            raise CheckpointError(f"{path / MANIFEST}: does not list {name} with its size and SHA-256")
+        file = path / name
         if not file.is_file():
             raise CheckpointError(f"{file}: missing; the manifest lists it")
         if file.stat().st_size != expected["bytes"]:
@@ -162,12 +177,25 @@ def build(config: ModelConfig) -> DualEncoder:
 def assign(model: DualEncoder, state: Mapping[str, Tensor], source: str) -> None:
     """Make ``state`` the model's parameters and buffers, exactly.
 
+    A parameter that has several names in the model, as the embedding of T5 has, may come under any of them.
+
     Raises:
-        CheckpointError: A key is missing, extra or misshapen; one line naming the first few and their number.
+        CheckpointError: A key is missing, extra, misshapen or of another type; one line naming the first few and
+            their number.
     """
-    expected = model.state_dict()
+    state = dict(state)
+    tied = _tied_names(model)
+    for name, first in tied.items():
+        if name in state:
+            state = {first: state.pop(name), **state}
+    expected = {key: tensor for key, tensor in model.state_dict().items() if key not in tied}
     problems = [f"misses {key}" for key in expected if key not in state]
     problems += [f"has an unknown {key}" for key in state if key not in expected]
+    problems += [
+        f"has {key} as {state[key].dtype} instead of {expected[key].dtype}"
+        for key in expected
+        if key in state and state[key].dtype != expected[key].dtype
+    ]
     problems += [
         f"has {key} of shape {list(state[key].shape)} instead of {list(expected[key].shape)}"
         for key in expected
@@ -176,7 +204,17 @@ def assign(model: DualEncoder, state: Mapping[str, Tensor], source: str) -> None
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise CheckpointError(f"{source}: does not fit {model.config.name!r}: {'; '.join(problems[:3])}{more}")
-    model.load_state_dict(state, strict=True, assign=True)
+    model.load_state_dict({**state, **{name: state[first] for name, first in tied.items()}}, strict=True, assign=True)
+    for name, first in tied.items():
+        module, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(module), leaf, model.get_parameter(first))
+
+
+def _tied_names(model: DualEncoder) -> dict[str, str]:
+    """Further names of parameters that have several, each with the first name."""
+    first: dict[int, str] = {}
+    names = {name: first.setdefault(id(value), name) for name, value in model.named_parameters(remove_duplicate=False)}
+    return {name: owner for name, owner in names.items() if name != owner}
 
 
 def pack(state: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
@@ -203,13 +241,18 @@ def pack(state: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
 
 
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as the model uses them, the inverse of :func:`pack`: floating point becomes float32."""
+    """Tensors as the model uses them, the inverse of :func:`pack`: floating point becomes float32.
+
+    8-bit rows without fitting scales stay as they are, under the name they have; :func:`assign` refuses them.
+    """
     state: dict[str, Tensor] = {}
     for key, tensor in packed.items():
-        if key.endswith(".int8"):
-            name = key.removesuffix(".int8")
-            state[name] = tensor.float().mul_(packed[f"{name}.scale"])
-        elif not (key.endswith(".scale") and f"{key.removesuffix('.scale')}.int8" in packed):
+        name, _, part = key.rpartition(".")
+        rows, scale = packed.get(f"{name}.int8"), packed.get(f"{name}.scale")
+        fit = rows is not None and scale is not None and rows.ndim == 2 and scale.shape == (rows.shape[0], 1)
+        if fit and part == "int8":
+            state[name] = tensor.float().mul_(packed[f"{name}.scale"].float())
+        elif not fit or part != "scale":
             state[key] = tensor.float() if tensor.is_floating_point() else tensor
     return state
 

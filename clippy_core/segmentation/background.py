@@ -43,6 +43,8 @@ def parse_background(text: str | None) -> BackgroundRule:
     kind, separator, value = text.partition("=")
     if separator:
         return _limit(kind.strip(), value.strip(), text)
+    if text.strip() in RULES:
+        raise UsageError(f"background rule {text!r} needs a number, such as {text.strip()}=0.1")
     words = [word for label in parse_labels(text) for word in label.words]
     return BackgroundRule("words", label=Label(BACKGROUND, tuple(words)))
 

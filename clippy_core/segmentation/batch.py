@@ -89,12 +89,14 @@ def segment_batch(
     manifest = Manifest(job.out, job.digest())
     records: dict[str, Record] = {}
     for item in items:
-        finished = None if job.overwrite else manifest.finished(item.source)
+        # What comes through a pipe today is not what came yesterday.
+        again = job.overwrite or item.source == STDIN
+        finished = None if again else manifest.finished(item.source)
         if finished is not None:
             records[item.source] = replace(finished, status=SKIPPED)
     left = [item for item in items if item.source not in records]
     sink(events.BatchStarted(len(items), len(records)))
-    for folder in {job.out / item.stem.parent for item in left}:
+    for folder in {job.out, *(job.out / item.stem.parent for item in left)}:
         remove_leftovers(folder)
     segmenter = load() if left else None
     for index, item in enumerate(left):

@@ -30,35 +30,39 @@ def find_inputs(given: Sequence[str], out: Path) -> list[Input]:
     """Every picture among files, folders, glob patterns and ``-``, in a stable order, each once.
 
     A folder is searched to the bottom for files with a picture's suffix; hidden files, the output folder and folders
-    already seen through another link are passed over. Its tree is mirrored. A file named by itself is taken whatever
-    its suffix, even if it does not exist, so that the run can report it. Two inputs whose outputs would coincide keep
-    their suffix (``img.jpg``, ``img.png``), and a number where that is not enough.
+    already seen through another link are passed over; one that cannot be opened is itself an input, which will fail.
+    The tree is mirrored. A file named by itself is taken whatever its suffix, even if it does not exist, so that the
+    run can report it. Two inputs whose outputs would coincide keep their suffix (``img.jpg``, ``img.png``), and a
+    number where that is not enough.
 
     Raises:
-        UsageError: Nothing was given, or ``-`` more than once.
+        UsageError: Nothing was given, an empty text, ``-`` more than once, or the output folder.
         DataError: A folder or a pattern without a picture.
     """
-    if not given:
+    if not given or not all(given):
         raise UsageError("no input was given; accepted: images, folders, glob patterns, - for standard input")
     if list(given).count(STDIN) > 1:
         raise UsageError("standard input (-) can be read only once")
-    found: dict[str, Path] = {}
+    found: dict[tuple[bool, Path], tuple[str, Path]] = {}
     for text in given:
         for source, relative in _expand(text, out):
-            found.setdefault(source, relative)
-    return list(_without_collisions(found))
+            found.setdefault((source == STDIN, Path(source)), (source, relative))
+    return list(_without_collisions(dict(found.values())))
 
 
 def _expand(text: str, out: Path) -> Iterator[tuple[str, Path]]:
     path = Path(text)
     if text == STDIN:
-        yield STDIN, Path("stdin.")
-    elif path.is_dir():
+        yield STDIN, Path("stdin")
+    elif _is_folder(path):
+        if _same(path, out):
+            raise UsageError(f"{text}: this folder is also the output folder; give another with --out")
         files = list(_pictures_below(path, out))
         if not files:
             raise DataError(f"{text}: no picture in this folder (looked for {', '.join(sorted(SUFFIXES))})")
-        yield from ((str(file), file.relative_to(path)) for file in files)
-    elif glob.has_magic(text) and not path.exists():
+        # The folder itself is among them if it cannot be opened.
+        yield from ((str(file), file.relative_to(path) if file != path else Path(path.name)) for file in files)
+    elif glob.has_magic(text) and not _exists(path):
         yield from _matches(text, out)
     else:
         yield text, Path(path.name)
@@ -66,14 +70,18 @@ def _expand(text: str, out: Path) -> Iterator[tuple[str, Path]]:
 
 def _matches(pattern: str, out: Path) -> Iterator[tuple[str, Path]]:
     root = Path(*_fixed_part(Path(pattern).parts))
-    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))
+    # Where a pattern points below the output folder by itself, what lies there is meant.
+    below_out = _same(root, out) or _inside(root, out)
     files = [
-        match for match in matches if match.is_file() and match.suffix.lower() in SUFFIXES and not _inside(match, out)
+        match
+        for match in sorted(Path(match) for match in glob.glob(pattern, recursive=True))
+        if match.suffix.lower() in SUFFIXES and not match.is_dir() and (below_out or not _inside(match, out))
     ]
     if not files:
         raise DataError(f"{pattern}: no picture matches this pattern")
     for file in files:
-        yield str(file), file.relative_to(root)
+        relative = file.relative_to(root)
+        yield str(file), Path(file.name) if ".." in relative.parts else relative
 
 
 def _fixed_part(parts: Iterable[str]) -> Iterator[str]:
@@ -85,8 +93,16 @@ def _fixed_part(parts: Iterable[str]) -> Iterator[str]:
 
 def _pictures_below(folder: Path, out: Path) -> Iterator[Path]:
     seen: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        status = os.stat(parent)
+    closed: list[str] = []
+    for parent, folders, files in os.walk(
+        folder, followlinks=True, onerror=lambda error: closed.append(error.filename)
+    ):
+        try:
+            status = os.stat(parent)
+        except OSError:  # taken away while we looked
+            closed.append(parent)
+            folders.clear()
+            continue
         if (status.st_dev, status.st_ino) in seen or _same(Path(parent), out):
             folders.clear()
             continue
@@ -95,6 +111,22 @@ def _pictures_below(folder: Path, out: Path) -> Iterator[Path]:
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
                 yield Path(parent, name)
+    # A folder that cannot be opened may hide pictures; reading it as one makes it a failed line instead of silence.
+    yield from map(Path, closed)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, a parent that may not be entered: reading it will say which
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -102,7 +134,8 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def _inside(file: Path, folder: Path) -> bool:
-    return folder.resolve() in file.resolve().parents
+    # Unlike Path.resolve, realpath also has an answer for a link to itself.
+    return Path(os.path.realpath(folder)) in Path(os.path.realpath(file)).parents
 
 
 def _without_collisions(found: dict[str, Path]) -> Iterator[Input]:

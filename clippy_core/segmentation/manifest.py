@@ -8,12 +8,12 @@ line an input, in the order of the inputs.
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clippy_core.files import write_bytes
+from clippy_core.files import to_json, write_bytes
 
 NAME = "manifest.jsonl"
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
@@ -52,7 +52,10 @@ class Manifest:
         self.out = out
         self.path = out / NAME
         self.run = run
-        self._records = _read(self.path)
+        self._records: dict[str, Record] = {}
+        self._owner: dict[str, str] = {}
+        for record in _read(self.path):
+            self._add(record)
 
     def finished(self, source: str) -> Record | None:
         """The record of an input that an earlier run with the same settings finished and whose outputs are there."""
@@ -63,7 +66,7 @@ class Manifest:
 
     def append(self, record: Record) -> None:
         """Add a line and flush it to disk."""
-        self._records[record.input] = record
+        self._add(record)
         self.out.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab") as file:
             # A killed run may have left half a line; starting on a new one keeps ours readable.
@@ -71,6 +74,15 @@ class Manifest:
             file.write(start + _line(record))
             file.flush()
             os.fsync(file.fileno())
+
+    def _add(self, record: Record) -> None:
+        """Keep the record; an input whose outputs it wrote over is no longer finished."""
+        self._records[record.input] = record
+        for name in record.outputs:
+            before = self._owner.get(name, record.input)
+            if before != record.input:
+                self._records.pop(before, None)
+            self._owner[name] = record.input
 
     def rewrite(self, sources: Iterable[str]) -> None:
         """Write the file anew: the given inputs in their order, then inputs of earlier runs."""
@@ -84,7 +96,7 @@ def digest(settings: dict[str, Any]) -> str:
 
 
 def _line(record: Record) -> bytes:
-    return (json.dumps(asdict(record), ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
+    return to_json(asdict(record))
 
 
 def _ends_with_newline(path: Path) -> bool:
@@ -93,14 +105,13 @@ def _ends_with_newline(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _read(path: Path) -> dict[str, Record]:
+def _read(path: Path) -> Iterator[Record]:
     if not path.is_file():
-        return {}
-    records: dict[str, Record] = {}
-    for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        return
+    for line in path.read_bytes().split(b"\n"):
         try:
             record = Record(**json.loads(line))
         except (ValueError, TypeError):
             continue  # half a line of a killed run: that input counts as unfinished
-        records[record.input] = record
-    return records
+        if isinstance(record.input, str) and isinstance(record.outputs, list):
+            yield record

@@ -55,10 +55,10 @@ def tint(result: Segmentation) -> np.ndarray:
     table[: len(result.labels)] = result.colours
     colours_HW3 = _look_up(table, result.label_map)
     blended_HW3 = cv2.addWeighted(pixels_HW3, 1 - TINT, colours_HW3, TINT, 0)
-    untouched = [result.undecided, *([0] if result.has_background else [])]
-    for value in untouched:
-        mask_HW = (result.label_map == value).view(np.uint8)
-        cv2.copyTo(pixels_HW3, mask_HW, blended_HW3)
+    if result.has_background:
+        cv2.copyTo(pixels_HW3, (result.label_map == 0).view(np.uint8), blended_HW3)
+    if int(result.pixel_counts.sum()) < result.label_map.size:
+        cv2.copyTo(pixels_HW3, (result.label_map == result.undecided).view(np.uint8), blended_HW3)
     return blended_HW3
 
 
@@ -143,16 +143,16 @@ def _draw_legend(draw: ImageDraw.ImageDraw, result: Segmentation, unit: float) -
     if len(rows) > MAX_LEGEND_ROWS:
         rest = len(rows) - MAX_LEGEND_ROWS + 1
         rows = [*rows[: MAX_LEGEND_ROWS - 1], (-1, f"and {rest} more", "")]
-    size, pad = unit * 0.8, unit * 0.45
-    # A panel taller than the picture would be cut; smaller type is the lesser evil.
-    size = min(size, (result.height - 2 * unit) / (1.5 * max(1, len(rows)) + 1))
-    if size < 5 or result.width < 96:
+    # A panel higher or wider than the picture would be cut; smaller type is the lesser evil.
+    size = min(unit * 0.8, (result.height - 2 * unit) / (1.5 * max(1, len(rows)) + 1))
+    if size < 5 or result.width < 96 or not rows:
         return (0, 0, 0, 0)
-    step, pad = size * 1.5, min(pad, size * 0.6)
+    size *= min(1.0, (result.width - unit) / _legend_width(draw, rows, size, unit))
+    if size < 5:
+        return (0, 0, 0, 0)
+    step, pad = size * 1.5, min(unit * 0.45, size * 0.6)
     fonts = [font_for(name, size) for _, name, _ in rows]
-    names = max(draw.textlength(name, font=font) for (_, name, _), font in zip(rows, fonts, strict=True))
-    share = draw.textlength("100%", font=ImageFont.load_default(size))
-    width, height = size * 1.6 + names + size + share + 2 * pad, step * len(rows) + pad
+    width, height = _legend_width(draw, rows, size, unit), step * len(rows) + pad
     x, y = _free_corner(result, width, height, unit * 0.5)
     box = (x, y, x + width, y + height)
     draw.rounded_rectangle(box, radius=unit * 0.35, fill=(15, 15, 15, 205))
@@ -168,6 +168,13 @@ def _draw_legend(draw: ImageDraw.ImageDraw, result: Segmentation, unit: float) -
         end = (x + width - pad, middle)
         draw.text(end, fraction, font=ImageFont.load_default(size), fill=(225, 225, 225), anchor="rm")
     return box
+
+
+def _legend_width(draw: ImageDraw.ImageDraw, rows: list[tuple[int, str, str]], size: float, unit: float) -> float:
+    """Swatch, longest name, share and the space around them."""
+    names = max(draw.textlength(name, font=font_for(name, size)) for _, name, _ in rows)
+    share = draw.textlength("100%", font=ImageFont.load_default(size))
+    return size * 2.6 + names + share + 2 * min(unit * 0.45, size * 0.6)
 
 
 def _free_corner(result: Segmentation, width: float, height: float, margin: float) -> tuple[float, float]:

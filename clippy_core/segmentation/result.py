@@ -91,26 +91,37 @@ class Segmentation:
     @cached_property
     def pixel_counts(self) -> np.ndarray:
         """How many pixels each label has, ``int64`` of length K."""
-        counts = np.zeros(self.undecided + 1, dtype=np.int64)
-        # Row bands keep bincount's cast to the machine's integer small on large pictures.
-        for band in np.array_split(self.label_map, max(1, self.label_map.size // 2**20)):
-            counts += np.bincount(band.ravel(), minlength=len(counts))
-        return counts[: len(self.labels)]
+        return np.array([label.pixels for label in self._summary], dtype=np.int64)
 
     def summary(self) -> list[LabelSummary]:
         """Every label in order, those without a pixel included."""
-        total = self.label_map.size
-        return [
-            LabelSummary(index, name, pixels, pixels / total, score, self._bbox(index) if pixels else (0, 0, 0, 0))
-            for index, (name, pixels, score) in enumerate(
-                zip(self.labels, self.pixel_counts.tolist(), self.scores.tolist(), strict=True)
-            )
-        ]
+        return list(self._summary)
 
-    def _bbox(self, index: int) -> tuple[int, int, int, int]:
-        mask = self.label_map == index
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        return int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
+    @cached_property
+    def _summary(self) -> tuple[LabelSummary, ...]:
+        # Runs of equal labels along the rows are few; counting them costs one pass over the pixels for all labels.
+        height, width = self.label_map.shape
+        starts = np.ones((height, width), dtype=bool)
+        np.not_equal(self.label_map[:, 1:], self.label_map[:, :-1], out=starts[:, 1:])
+        start_R = np.flatnonzero(starts)
+        length_R = np.diff(start_R, append=height * width)
+        label_R = self.label_map.ravel()[start_R]
+        top_R, left_R = np.divmod(start_R, width)
+        size = self.undecided + 1
+        pixels = np.bincount(label_R, weights=length_R, minlength=size).astype(np.int64)
+        left, right, top, bottom = (np.full(size, fill) for fill in (width, 0, height, 0))
+        np.minimum.at(left, label_R, left_R)
+        np.maximum.at(right, label_R, left_R + length_R)
+        np.minimum.at(top, label_R, top_R)
+        np.maximum.at(bottom, label_R, top_R + 1)
+        boxes = np.stack([left, top, right - left, bottom - top], axis=1)
+        boxes[pixels == 0] = 0
+        return tuple(
+            LabelSummary(index, name, count, count / (height * width), score, (box[0], box[1], box[2], box[3]))
+            for index, (name, count, score, box) in enumerate(
+                zip(self.labels, pixels.tolist(), self.scores.tolist(), boxes.tolist(), strict=False)
+            )
+        )
 
     def masks(self) -> dict[str, np.ndarray]:
         """Boolean H×W mask of every label that has a pixel, by name, in label order."""

@@ -154,6 +154,8 @@ class Segmenter:
         """Embed every word of every label in every template; kept, so that the next picture pays nothing."""
         options = options or SegmentOptions()
         labels = tuple(labels)
+        if options.rule.kind != "none" and any(label.name.casefold() == BACKGROUND for label in labels):
+            raise UsageError(f"label {BACKGROUND!r} is what the background rule calls label 0; give it another name")
         if options.rule.label is not None:
             labels = (options.rule.label, *labels)
             parse_labels(labels)  # refuses a word that is both a label and background

@@ -6,6 +6,7 @@ one or more candidate sets (``candidates``, ``candidates_12``): the words the mo
 Chance is one over the size of the set.
 """
 
+import glob
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -91,6 +92,8 @@ def _read_index(data: Path) -> list[dict[str, Any]]:
         photographs = json.loads(path.read_text(encoding="utf-8"))["photographs"]
         for photograph in photographs:
             _check(photograph)
+        if not photographs:
+            raise ValueError("no photograph is listed")
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); expected: {INDEX} and one picture an entry"
@@ -101,6 +104,8 @@ def _read_index(data: Path) -> list[dict[str, Any]]:
 
 
 def _check(photograph: dict[str, Any]) -> None:
+    if Path(photograph["id"]).name != photograph["id"] or not photograph["points"]:
+        raise ValueError(f"photograph {photograph['id']!r}: a file name and at least one point are expected")
     for point in photograph["points"]:
         if not (0 <= point["x"] <= 1 and 0 <= point["y"] <= 1):
             raise ValueError(f"photograph {photograph['id']!r}: a point lies outside the picture")
@@ -110,7 +115,7 @@ def _check(photograph: dict[str, Any]) -> None:
 
 
 def _photograph(data: Path, name: str) -> Path:
-    matches = sorted(data.glob(f"{name}.*"))
+    matches = sorted(path for path in data.glob(f"{glob.escape(name)}.*") if path.name != INDEX)
     if not matches:
         raise DataError(f"{data}: no picture named {name}.*; the index lists it")
     return matches[0]

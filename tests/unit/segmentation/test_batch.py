@@ -1,0 +1,374 @@
+"""Many pictures, unattended: one bad picture is one line, what is finished stays finished, whatever interrupts."""
+
+import io
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clippy_core import events
+from clippy_core.errors import UsageError
+from clippy_core.files import TEMPORARY_PREFIX
+from clippy_core.prompts import parse_labels
+from clippy_core.segmentation.batch import Job, segment_batch, segment_one
+from clippy_core.segmentation.inputs import find_inputs
+from clippy_core.segmentation.manifest import NAME
+from clippy_core.segmentation.options import SegmentOptions, Windows
+
+EVERY_WRITER = ("overlay", "labelmap", "json", "masks", "scores")
+
+
+class Run:
+    """A batch over ``photos`` into ``out``, and what became known of it."""
+
+    def __init__(self, segmenter, **changes):
+        self.loads, self.segmenter = 0, segmenter
+        options = SegmentOptions(score_map=True)
+        self.job = replace(
+            Job(parse_labels("dog|puppy,grass,sky"), options, "tiny", Path("out"), ("labelmap", "json")), **changes
+        )
+
+    def load(self):
+        self.loads += 1
+        return self.segmenter
+
+    def __call__(self, *given, stop_after=None):
+        self.events, self.results = [], []
+
+        def on_result(result):
+            self.results.append(result.source)
+
+        def sink(event):
+            self.events.append(event)
+            finished = sum(isinstance(event, events.ItemFinished) for event in self.events)
+            if stop_after is not None and finished == stop_after:
+                raise KeyboardInterrupt
+
+        items = find_inputs(given or ["photos"], self.job.out)
+        self.records = segment_batch(self.load, items, self.job, sink=sink, on_result=on_result)
+        return [record.status for record in self.records]
+
+
+@pytest.fixture
+def run(segmenter, tmp_path, monkeypatch):
+    """``run(**changes of the job)`` → a :class:`Run` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "fsync", lambda number: None)  # most of the time; that it is called is tested elsewhere
+    return lambda **changes: Run(segmenter, **changes)
+
+
+@pytest.fixture
+def photos(picture_file):
+    """Five pictures in a tree, all different."""
+    names = ["photos/a.png", "photos/b.png", "photos/c.png", "photos/d.png", "photos/sub/e.png"]
+    return [picture_file(name, seed) for seed, name in enumerate(names)]
+
+
+def manifest(out="out"):
+    return [json.loads(line) for line in Path(out, NAME).read_text(encoding="utf-8").splitlines()]
+
+
+def contents(out="out"):
+    """Every output's bytes; times taken out of the JSON files, because no two runs take the same."""
+    found = {}
+    for path in sorted(Path(out).rglob("*")):
+        if path.is_dir() or path.name == NAME:
+            continue
+        data = path.read_bytes()
+        if path.suffix == ".json":
+            document = json.loads(data)
+            del document["seconds"]
+            data = json.dumps(document).encode()
+        found[str(path.relative_to(out))] = data
+    return found
+
+
+def test_every_input_is_done_and_recorded_in_order(run, photos):
+    batch = run(writers=EVERY_WRITER)
+    assert batch() == ["ok"] * 5
+    assert [line["input"] for line in manifest()] == [f"photos/{name}.png" for name in ("a", "b", "c", "d", "sub/e")]
+    for line in manifest():
+        assert (line["status"], line["error"]) == ("ok", None)
+        assert all(Path("out", name).is_file() for name in line["outputs"])
+    assert {"sub/e.overlay.png", "sub/e.labels.png", "sub/e.json", "sub/e.scores.png"} <= set(manifest()[4]["outputs"])
+    written = {name for line in manifest() for name in line["outputs"]}
+    assert written == set(contents())
+
+
+def test_progress_is_told(run, photos):
+    batch = run()
+    batch()
+    first, *items, last = batch.events
+    assert first == events.BatchStarted(5, 0)
+    assert [(item.source, item.status, item.error) for item in items] == [
+        (f"photos/{name}.png", "ok", None) for name in ("a", "b", "c", "d", "sub/e")
+    ]
+    assert (last.done, last.failed, last.skipped) == (5, 0, 0)
+    assert last.seconds >= max(item.seconds for item in items) > 0
+    assert batch.results == [item.source for item in items]
+
+
+# --- running again -----------------------------------------------------------------------------------------------
+
+
+def test_with_nothing_left_the_model_is_not_loaded_and_nothing_changes(run, photos):
+    run()()
+    before, lines = contents(), manifest()
+    times = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.png")}
+    batch = run()
+    assert batch() == ["skipped"] * 5
+    assert batch.loads == 0
+    assert batch.events[0] == events.BatchStarted(5, 5)
+    assert batch.events[-1].skipped == 5
+    assert contents() == before
+    assert manifest() == lines
+    assert {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.png")} == times
+
+
+def test_a_new_picture_is_done_and_the_others_skipped(run, photos, picture_file):
+    run()()
+    picture_file("photos/bb.png", 9)
+    batch = run()
+    assert batch() == ["skipped", "skipped", "ok", "skipped", "skipped", "skipped"]
+    assert batch.loads == 1
+    assert [line["input"] for line in manifest()][1:3] == ["photos/b.png", "photos/bb.png"]
+
+
+def test_a_failed_input_is_tried_again(run, photos, picture_file):
+    photos[1].write_bytes(b"")
+    assert run()() == ["ok", "failed", "ok", "ok", "ok"]
+    assert run()() == ["skipped", "failed", "skipped", "skipped", "skipped"]
+    picture_file("photos/b.png", 1)
+    assert run()() == ["skipped", "ok", "skipped", "skipped", "skipped"]
+    assert [line["status"] for line in manifest()] == ["ok"] * 5
+
+
+@pytest.mark.parametrize("output", ["a.json", "a.labels.png"])
+def test_an_input_whose_output_was_deleted_is_done_again(run, photos, output):
+    run()()
+    before = contents()
+    Path("out", output).unlink()
+    assert run()() == ["ok", "skipped", "skipped", "skipped", "skipped"]
+    assert contents() == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"labels": parse_labels("dog,grass,sky")}, id="synonyms"),
+        pytest.param({"labels": parse_labels("grass,dog|puppy,sky")}, id="order of labels"),
+        pytest.param({"options": SegmentOptions(score_map=True, size=96)}, id="size"),
+        pytest.param({"options": SegmentOptions(score_map=True, templates=("a {}",))}, id="templates"),
+        pytest.param({"options": SegmentOptions(score_map=True, background="threshold=0.1")}, id="background"),
+        pytest.param({"options": SegmentOptions(score_map=True, windows=Windows(64, 32))}, id="windows"),
+        pytest.param({"model": "another"}, id="model"),
+        pytest.param({"writers": ("json",)}, id="writers"),
+    ],
+)
+def test_other_settings_make_every_input_unfinished(run, photos, changes):
+    run()("photos/a.png", "photos/b.png")
+    assert run(**changes)("photos/a.png", "photos/b.png") == ["ok", "ok"]
+    assert run(**changes)("photos/a.png", "photos/b.png") == ["skipped", "skipped"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"fail_fast": True}, {"options": SegmentOptions(score_map=True, background="none")}]
+)
+def test_settings_that_do_not_change_the_outputs_leave_inputs_finished(run, photos, changes):
+    run()("photos/a.png", "photos/b.png")
+    assert run(**changes)("photos/a.png", "photos/b.png") == ["skipped", "skipped"]
+
+
+def test_overwrite_does_everything_again(run, photos):
+    run()()
+    Path("out/a.labels.png").write_bytes(b"changed by hand")
+    assert run()()[0] == "skipped"
+    assert run(overwrite=True)() == ["ok"] * 5
+    assert Path("out/a.labels.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_inputs_of_an_earlier_run_stay_in_the_manifest(run, photos):
+    run()("photos/a.png", "photos/b.png")
+    run()("photos/sub", "photos/c.png")
+    assert [line["input"] for line in manifest()] == [f"photos/{n}.png" for n in ("sub/e", "c", "a", "b")]
+    assert run()("photos/a.png", "photos/c.png") == ["skipped", "skipped"]
+
+
+def test_an_input_whose_outputs_another_run_wrote_over_is_done_again(run, picture_file):
+    for seed, name in enumerate(["one/img.png", "one/x.png", "two/img.png"]):
+        picture_file(name, seed)
+    run()("one")
+    first = contents()
+    run()("two", "one/x.png")
+    assert contents()["img.labels.png"] != first["img.labels.png"]
+    assert run()("one") == ["ok", "skipped"]
+    assert contents()["img.labels.png"] == first["img.labels.png"]
+
+
+def test_standard_input_is_never_skipped(run, photos, monkeypatch):
+    for path in photos[:2]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+        assert run()("-", "photos/c.png")[0] == "ok"
+    assert contents()["stdin.json"]
+    assert "stdin.labels.png" in contents()
+
+
+# --- failures ----------------------------------------------------------------------------------------------------
+
+
+def test_bad_inputs_are_one_line_each_and_the_rest_go_on(run, photos):
+    photos[0].write_bytes(b"")
+    photos[1].write_bytes(photos[1].read_bytes()[:200])
+    Path("photos/b2.jpg").write_text("<html>404</html>")
+    Path("photos/b3.jpg").symlink_to("gone")
+    Path("photos/b4.jpg").symlink_to("b4.jpg")
+    os.mkfifo("photos/b5.jpg")
+    batch = run()
+    assert batch() == ["failed"] * 6 + ["ok"] * 3
+    messages = {
+        "photos/a.png": "photos/a.png: the file is empty",
+        "photos/b.png": "photos/b.png: damaged or truncated (",
+        "photos/b2.jpg": "photos/b2.jpg: not a picture in an accepted format (",
+        "photos/b3.jpg": "photos/b3.jpg: cannot be read (No such file or directory)",
+        "photos/b4.jpg": "photos/b4.jpg: cannot be read (",
+        "photos/b5.jpg": "photos/b5.jpg: not a regular file",
+    }
+    for line in manifest()[:6]:
+        assert line["status"] == "failed"
+        assert line["error"].startswith(messages[line["input"]])
+        assert line["outputs"] == []
+        assert "\n" not in line["error"]
+    last = batch.events[-1]
+    assert (last.done, last.failed, last.skipped) == (3, 6, 0)
+    assert not [name for name in contents() if name.startswith(("a.", "b"))]
+
+
+def test_a_picture_that_is_deleted_during_the_run_is_a_failed_line(run, photos):
+    batch = run()
+    items = find_inputs(["photos"], batch.job.out)
+    photos[2].unlink()
+    records = segment_batch(batch.load, items, batch.job)
+    assert [record.status for record in records] == ["ok", "ok", "failed", "ok", "ok"]
+
+
+def test_fail_fast_stops_at_the_first_failure_and_keeps_what_was_done(run, photos):
+    photos[1].write_bytes(b"")
+    batch = run(fail_fast=True)
+    assert batch() == ["ok", "failed"]
+    assert [(line["input"], line["status"]) for line in manifest()] == [
+        ("photos/a.png", "ok"),
+        ("photos/b.png", "failed"),
+    ]
+    assert run()() == ["skipped", "failed", "ok", "ok", "ok"]
+
+
+def test_an_output_that_cannot_be_written_fails_that_input_only(run, photos):
+    Path("out").mkdir()
+    Path("out/sub").write_text("a file where a folder is needed")
+    assert run()() == ["ok", "ok", "ok", "ok", "failed"]
+    assert "out/sub" in manifest()[4]["error"]
+
+
+def test_odd_names_are_segmented_and_recorded(run, picture_file):
+    names = ["two\nlines.png", "-dash.png", "żółw 🐢.png", os.fsdecode(b"caf\xe9.png"), "%s{}.png", "sep\u2028.png"]
+    for seed, name in enumerate(names):
+        picture_file(f"photos/{name}", seed)
+    assert run()() == ["ok"] * len(names)
+    assert {line["input"] for line in manifest_lines()} == {f"photos/{name}" for name in names}
+    assert run()() == ["skipped"] * len(names)
+    for name in names:
+        document = json.loads(Path("out", f"{name.removesuffix('.png')}.json").read_text(encoding="utf-8"))
+        assert document["image"] == f"photos/{name}"
+
+
+def manifest_lines():
+    return [json.loads(line) for line in Path("out", NAME).read_bytes().split(b"\n") if line]
+
+
+def test_a_mistake_in_the_settings_is_not_blamed_on_the_pictures(run, photos):
+    batch = run(options=SegmentOptions(background="dog"))
+    with pytest.raises(UsageError, match="'dog' is repeated"):
+        batch()
+
+
+# --- interruptions -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_an_interrupted_run_loses_nothing_it_had_finished(run, photos, after):
+    straight = run(out=Path("straight"), writers=EVERY_WRITER)
+    straight()
+    want = contents("straight")
+
+    interrupted = run(writers=EVERY_WRITER)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(stop_after=after)
+    assert [line["status"] for line in manifest()] == ["ok"] * after
+    assert contents() == {name: data for name, data in want.items() if name in contents()}
+
+    again = run(writers=EVERY_WRITER)
+    assert again() == ["skipped"] * after + ["ok"] * (5 - after)
+    assert contents() == want
+    assert [line["input"] for line in manifest()] == [line["input"] for line in manifest("straight")]
+    assert [line["outputs"] for line in manifest()] == [line["outputs"] for line in manifest("straight")]
+
+
+def test_an_interruption_within_a_picture_leaves_it_unfinished(run, photos, monkeypatch):
+    from clippy_core.segmentation.writers import pictures
+
+    write = pictures.write_bytes
+
+    def interrupt(path, data):
+        if path.name == "c.labels.png":
+            raise KeyboardInterrupt
+        write(path, data)
+
+    batch = run()
+    monkeypatch.setattr(pictures, "write_bytes", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        batch()
+    monkeypatch.undo()
+    monkeypatch.chdir(photos[0].parent.parent)
+    assert [line["input"] for line in manifest()] == ["photos/a.png", "photos/b.png"]
+    assert not Path("out/c.labels.png").exists()
+    assert run()() == ["skipped", "skipped", "ok", "ok", "ok"]
+
+
+def test_leftovers_of_a_killed_run_are_cleaned(run, photos):
+    run()()
+    leftovers = [Path("out", folder, f"{TEMPORARY_PREFIX}abc") for folder in ("", "sub")]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
+    Path("out/sub/e.json").unlink()
+    Path("out/note.txt").write_text("mine")
+    run()()
+    assert not any(leftover.exists() for leftover in leftovers)
+    assert Path("out/note.txt").exists()
+    leftovers[0].write_bytes(b"half of a manifest: the run was killed while it closed")
+    assert run()() == ["skipped"] * 5
+    assert not leftovers[0].exists()
+
+
+def test_a_manifest_that_ends_in_half_a_line_is_continued(run, photos):
+    interrupted = run()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(stop_after=2)
+    path = Path("out", NAME)
+    path.write_bytes(path.read_bytes()[:-30])
+    assert run()() == ["skipped", "ok", "ok", "ok", "ok"]
+    assert [line["status"] for line in manifest()] == ["ok"] * 5
+
+
+# --- one picture -------------------------------------------------------------------------------------------------
+
+
+def test_one_picture_leaves_its_outputs_and_no_manifest(run, photos):
+    batch = run()
+    (item,) = find_inputs(["photos/a.png"], Path("out"))
+    result, files = segment_one(batch.segmenter, item, batch.job)
+    assert result.source == "photos/a.png"
+    assert sorted(path.name for path in Path("out").iterdir()) == sorted(path.name for path in files)
+    assert not Path("out", NAME).exists()
