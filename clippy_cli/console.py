@@ -3,6 +3,7 @@
 import codecs
 import json
 import os
+import shutil
 import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
@@ -106,8 +107,11 @@ def _console(stream: Any) -> "Console":
             give_up(stream)
 
     # A terminal says how wide it is; a pipe or a file must not wrap a table at 80 columns.
-    width = None if stream.isatty() or "COLUMNS" in os.environ else PLAIN_WIDTH
-    return Patient(file=stream, no_color=True if not Settings.colour else None, width=width, highlight=False)
+    width, height = (None if stream.isatty() or "COLUMNS" in os.environ else PLAIN_WIDTH), None
+    if os.environ.get("TERM") in ("dumb", "unknown"):  # Rich takes these for 80 columns wide, whatever they say
+        width, height = shutil.get_terminal_size((width or PLAIN_WIDTH, 25))
+    colourless = True if not Settings.colour else None
+    return Patient(file=stream, no_color=colourless, width=width, height=height, highlight=False)
 
 
 def _replacement(error: UnicodeError) -> tuple[str | bytes, int]:

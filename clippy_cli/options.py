@@ -63,6 +63,14 @@ Background = Annotated[
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for outputs.", callback=_folder)]
 
 
+def words(text: str) -> str:
+    """Text as it was typed: where the locale is not UTF-8 but the terminal is, Python hands its bytes over undecoded."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
 def segment_options(
     size: int | None,
     templates: list[str] | None,
@@ -86,4 +94,5 @@ def segment_options(
     if not background.strip():
         raise UsageError("--background is empty; accepted: none, threshold=T, margin=T, softmax=P, or words")
     windows = None if window is None else Windows(window, max(1, window // 2) if stride is None else stride)
-    return SegmentOptions(size, tuple(templates) if templates else None, background, windows, **more)  # type: ignore[arg-type]
+    prompts = tuple(words(template) for template in templates) if templates else None
+    return SegmentOptions(size, prompts, words(background), windows, **more)  # type: ignore[arg-type]

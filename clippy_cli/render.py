@@ -13,26 +13,34 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 30
 MAX_FAILURES = 20
+BOX = "box (x, y, w, h)"
+# Columns of the table of labels, and how wide a terminal must be to have them beside the label.
+COLUMNS = {"share": 0, "pixels": 46, "score": 32, BOX: 66}
 
 
 def print_labels(result: "Segmentation") -> None:
-    """A table of the labels that were found, the largest first."""
+    """A table of the labels that were found, the largest first; a narrow terminal gets fewer columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     labels = sorted(result.summary(), key=lambda label: (-label.pixels, label.index))
+    width = console.results().width
+    shown = [name for name, needed in COLUMNS.items() if width >= needed]
     table = Table(box=box.SIMPLE_HEAD, title=Text(result.source, "bold"), title_justify="left", pad_edge=False)
     table.add_column("label", overflow="fold")
-    for heading in ("share", "pixels", "score"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("box (x, y, w, h)", no_wrap=True)
+    for name in shown:
+        table.add_column(name, justify="left" if name == BOX else "right", no_wrap=True)
     for label in labels[:MAX_ROWS]:
         red, green, blue = result.colours[label.index]
+        cells = {
+            "share": f"{label.fraction:.1%}",
+            "pixels": f"{label.pixels:,}",
+            "score": f"{label.score:.3f}",
+            BOX: ", ".join(map(str, label.bbox)) if label.pixels else "–",
+        }
         name = Text.assemble(("■ ", f"rgb({red},{green},{blue})"), label.name)
-        box_text = ", ".join(map(str, label.bbox)) if label.pixels else "–"
-        style = None if label.pixels else "dim"
-        table.add_row(name, f"{label.fraction:.1%}", f"{label.pixels:,}", f"{label.score:.3f}", box_text, style=style)
+        table.add_row(name, *(cells[column] for column in shown), style=None if label.pixels else "dim")
     if len(labels) > MAX_ROWS:
         table.add_row(Text(f"… and {len(labels) - MAX_ROWS} more", "dim"))
     console.results().print(table)

@@ -46,6 +46,11 @@ def surroundings(error: OSError) -> str:
     return f"{name}: {reason}" if name is not None else reason
 
 
+def locale(error: UnicodeEncodeError) -> str:
+    """Text that no file's name can hold here."""
+    return f"{error.object!r} is no file name in this locale ({error.encoding}); LC_ALL=C.UTF-8 or PYTHONUTF8=1 allows it"
+
+
 def bug() -> str:
     """The line after the traceback of a mistake that is ours or a plug-in's: what a report should contain."""
     versions = [f"clippy {__version__}", f"Python {platform.python_version()}", platform.platform()]

@@ -93,7 +93,7 @@ def _labels(labels: str | None, labels_file: Path | None) -> "tuple[Label, ...]"
         raise UsageError('say what to look for with either --labels "dog,grass" or --labels-file FILE')
     if len((labels or "").splitlines()) > 1:
         raise UsageError("--labels holds several lines; --labels-file FILE reads one label a line")
-    return parse_labels(labels) if labels is not None else read_labels(labels_file or Path())
+    return parse_labels(options.words(labels)) if labels is not None else read_labels(labels_file or Path())
 
 
 def _writers(save: str) -> tuple[str, ...]:

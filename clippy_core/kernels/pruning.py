@@ -11,9 +11,9 @@ import numpy as np
 
 from clippy_core.kernels.geometry import Axis
 
-BLOCK = 1 << 17
-"""Numbers in one temporary array (half a megabyte of float32): large enough to hide numpy's cost per call, small
-enough for the cache and for a few megabytes in total."""
+BLOCK = 1 << 16
+"""Numbers in one temporary array (a quarter of a megabyte of float32): large enough to hide numpy's cost per call,
+small enough for the cache and for a few megabytes in total."""
 
 PAIRS = 1 << 15
 """(rectangle, prompt) pairs worked off together."""

@@ -83,9 +83,8 @@ def get_preset(name: str) -> Preset:
         # A plug-in may raise anything; a failing preset of our own is a mistake of ours and propagates.
         if entry.source == OWN_DISTRIBUTION:
             raise
-        raise PluginError(
-            f"model {name!r} of package {entry.source!r} failed: {type(error).__name__}: {error}"
-        ) from error
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise PluginError(f"model {name!r} of package {entry.source!r} failed: {reason}") from error
     if not isinstance(preset, Preset):
         raise PluginError(f"model {name!r} of package {entry.source!r} is a {type(preset).__name__}, not a Preset")
     return preset
@@ -105,7 +104,7 @@ def find(model: str | os.PathLike[str]) -> Path:
             raise DataError(f"model {model!r} has no weights on this machine")
         return Path(directory)
     path = Path(model)
-    if path.is_dir():
+    if path.is_dir() and model != "":
         return path
     if isinstance(model, str) and os.sep not in model and not path.exists():
         MODELS.entry(model)  # raises, with the nearest names

@@ -114,12 +114,13 @@ class Segmentation:
         np.maximum.at(right, label_R, left_R + length_R)
         np.minimum.at(top, label_R, top_R)
         np.maximum.at(bottom, label_R, top_R + 1)
-        boxes = np.stack([left, top, right - left, bottom - top], axis=1)
+        boxes = np.stack([left, top, right - left, bottom - top], axis=1)[: len(self.labels)]
+        pixels = pixels[: len(self.labels)]
         boxes[pixels == 0] = 0
         return tuple(
             LabelSummary(index, name, count, count / (height * width), score, (box[0], box[1], box[2], box[3]))
             for index, (name, count, score, box) in enumerate(
-                zip(self.labels, pixels.tolist(), self.scores.tolist(), boxes.tolist(), strict=False)
+                zip(self.labels, pixels.tolist(), self.scores.tolist(), boxes.tolist(), strict=True)
             )
         )
 

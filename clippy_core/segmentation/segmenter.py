@@ -233,7 +233,7 @@ class Segmenter:
         if rule.by_certainty:
             certainty_HW = {"threshold": found.scores_HW, "margin": found.margins_HW}.get(rule.kind)
             if rule.kind == "softmax":
-                scale = float(self.model.logit_scale.exp().clamp(max=100.0))
+                scale = float(self.model.logit_scale.detach().exp().clamp(max=100.0))
                 certainty_HW = softmax_label_map(logits_hwK, size, scale=scale, groups=groups).scores_HW
             labels_HW = np.where(_array(certainty_HW) < rule.value, 0, labels_HW + 1)
             count += 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clippy_core.errors import UsageError
 from clippy_core.registry import Registry
 from clippy_core.segmentation.options import SegmentOptions
 
@@ -22,11 +23,15 @@ class BenchmarkOptions:
 
     Attributes:
         segment: Options for each picture.
-        limit: Use only this many pictures; None for all.
+        limit: Use only this many pictures, 1 or more; None for all.
     """
 
     segment: SegmentOptions = field(default_factory=SegmentOptions)
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit is {self.limit}; accepted: 1 or more")
 
 
 @dataclass(frozen=True)

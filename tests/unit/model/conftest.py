@@ -11,7 +11,8 @@ from clippy_core.model.dual_encoder import DualEncoder
 from clippy_core.model.presets import find
 from clippy_core.model.weights import load_directory
 
-WORDS = "a photo of the dog grass sky castle red green on in two and . , ##s ##ly un ##usual quick".split()
+WORDS = ["a", "photo", "of", "the", "dog", "grass", "sky", "castle", "red", "green", "on", "in", "two", "and", ".", ","]
+WORDS += ["##s", "##ly", "un", "##usual", "quick"]
 VOCABULARY = {token: number for number, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
 
 BERT = {

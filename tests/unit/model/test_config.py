@@ -125,7 +125,9 @@ nan, infinity = float("nan"), float("inf")
         ("trunk_args", [1], "a table"),
     ],
 )
-@pytest.mark.parametrize("make", [VisionConfig.from_dict, lambda table: VisionConfig(**table)], ids=["dict", "keywords"])
+@pytest.mark.parametrize(
+    "make", [VisionConfig.from_dict, lambda table: VisionConfig(**table)], ids=["dict", "keywords"]
+)
 def test_a_vision_field_that_is_not_accepted_is_named(make, field, value, accepted):
     with pytest.raises(ConfigError) as caught:
         make({**VISION, field: value})

@@ -110,7 +110,9 @@ def test_a_gpu_that_cannot_be_used_is_said_in_one_line(machine, surroundings, re
 @pytest.mark.parametrize("name", ["cuda", "cuda:0"])
 def test_a_gpu_that_was_asked_for_and_cannot_be_used_is_an_error(machine, surroundings, reason, name):
     machine(**surroundings)
-    with pytest.raises(DeviceError, match=rf"^--device {name} cannot be used: {reason}; --device cpu works everywhere$"):
+    with pytest.raises(
+        DeviceError, match=rf"^--device {name} cannot be used: {reason}; --device cpu works everywhere$"
+    ):
         place(name)
 
 

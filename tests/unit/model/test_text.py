@@ -89,7 +89,9 @@ def tower_from(saved, pool, dense):
     assert not unexpected
     assert set(missing) <= {"encoder.embed_tokens.weight"}, "only what is tied to a loaded weight may be left out"
     if dense:
-        state = {key.removeprefix("linear."): value for key, value in load_file(next(saved.glob("2_*/*.safe*"))).items()}
+        state = {
+            key.removeprefix("linear."): value for key, value in load_file(next(saved.glob("2_*/*.safe*"))).items()
+        }
         tower.dense.load_state_dict(state, strict=True)
     return tower
 

@@ -4,7 +4,6 @@ import json
 import resource
 import shutil
 import struct
-from dataclasses import replace
 
 import pytest
 import torch
@@ -197,7 +196,6 @@ TOWERS = {
         ),
         "mpnet",
     ),
-    "relative positions": (VisionConfig("test_vit_relpos", projection=24), "bert"),
     "rotary positions": (
         VisionConfig("eva02_tiny_patch14_224", projection=24, trunk_args={"depth": 2, "img_size": 56}),
         "bert",
@@ -209,8 +207,6 @@ TOWERS = {
 @pytest.mark.parametrize("towers", TOWERS)
 def test_a_model_built_without_initialisation_equals_an_ordinary_one_after_loading(towers, encoders, disturb):
     vision, text = TOWERS[towers]
-    if towers == "relative positions":
-        vision = replace(vision, trunk_args={"img_size": 160})
     config = ModelConfig("m", vision, TextConfig(encoders[text], projection=24))
     torch.manual_seed(0)
     ordinary = disturb(DualEncoder(config)).eval()
@@ -218,7 +214,7 @@ def test_a_model_built_without_initialisation_equals_an_ordinary_one_after_loadi
     # Whatever is not in the file must be right from the start; whatever is in it must come from there.
     persistent = set(ordinary.state_dict())
     with torch.no_grad():
-        for key, tensor in bare.state_dict().items():
+        for tensor in bare.state_dict().values():
             tensor.fill_(float("nan") if tensor.is_floating_point() else 0)
     clean = dict(DualEncoder(config).named_buffers())
     for name, buffer in bare.named_buffers():
@@ -232,8 +228,6 @@ def test_a_model_built_without_initialisation_equals_an_ordinary_one_after_loadi
     bare.eval()
     for (name, actual), expected in zip(bare.named_buffers(), ordinary.buffers(), strict=True):
         assert torch.equal(actual, expected), name
-    if towers == "relative positions":
-        return  # takes pictures of one size only
     for actual, expected in zip(outputs(bare), outputs(ordinary), strict=True):
         assert torch.equal(actual, expected)
 
@@ -346,7 +340,11 @@ EMBEDDINGS = "text.encoder.embeddings.word_embeddings.weight"
         (write("config.json", b"[]"), "config.json", "a JSON object is expected"),
         (write("config.json", b"{}"), "config.json", "missing 3 required"),
         (edit_json("config.json", lambda c: c.update(colour=1)), "config.json", "ModelConfig has no field 'colour'"),
-        (edit_json("config.json", lambda c: c["vision"].update(pol=1)), "config.json", "VisionConfig has no field 'pol'"),
+        (
+            edit_json("config.json", lambda c: c["vision"].update(pol=1)),
+            "config.json",
+            "VisionConfig has no field 'pol'",
+        ),
         (edit_json("config.json", lambda c: c["vision"].update(size="x")), "config.json", "vision.size is 'x'"),
         (edit_json("config.json", lambda c: c["vision"].update(backbone="x")), "config.json", "vision.backbone is 'x'"),
         (edit_json("config.json", lambda c: c["vision"].update(projection=25)), "config.json", "towers .* do not meet"),
@@ -389,7 +387,11 @@ EMBEDDINGS = "text.encoder.embeddings.word_embeddings.weight"
             rf"misses {EMBEDDINGS}; has an unknown {EMBEDDINGS}\.",
         ),
         (edit_tensors(lambda t: t.pop(f"{EMBEDDINGS}.int8")), "model.safetensors", f"misses {EMBEDDINGS}; has an unkn"),
-        (edit_tensors(lambda t: t.clear()), "model.safetensors", r"misses \S+; misses \S+; misses \S+ \(and \d+ more\)"),
+        (
+            edit_tensors(lambda t: t.clear()),
+            "model.safetensors",
+            r"misses \S+; misses \S+; misses \S+ \(and \d+ more\)",
+        ),
     ],
 )
 def test_a_damaged_file_with_a_manifest_that_matches_is_refused(folder, damage, file, message):
@@ -402,8 +404,8 @@ def test_a_damaged_file_with_a_manifest_that_matches_is_refused(folder, damage, 
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_damage_to_a_header_is_refused_or_harmless(saved, tmp_path, data):
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damage_to_a_header_is_refused_with_one_kind_of_error(saved, tmp_path, tiny_model, data):
     good = (saved / "model.safetensors").read_bytes()
     (header_length,) = struct.unpack("<Q", good[:8])
     position = data.draw(st.integers(0, 8 + header_length - 1))
@@ -411,14 +413,13 @@ def test_any_damage_to_a_header_is_refused_or_harmless(saved, tmp_path, data):
     damaged[position] ^= data.draw(st.integers(1, 255))
     path = tmp_path / "model.safetensors"
     path.write_bytes(damaged)
-    expected = unpack(load_file(saved / "model.safetensors"))
+    refusal = f"{path}: none"
     try:
-        state = unpack(weights._read_tensors(path))
+        assign(tiny_model, unpack(weights._read_tensors(path)), str(path))
     except CheckpointError as error:
-        assert str(path) in str(error)
-    else:
-        fits = state.keys() == expected.keys()
-        assert not fits or all(isinstance(tensor, torch.Tensor) for tensor in state.values())
+        refusal = str(error)
+    assert refusal.startswith(f"{path}: ")
+    assert "\n" not in refusal
 
 
 def test_the_card_may_be_edited_or_removed(folder):

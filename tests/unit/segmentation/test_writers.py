@@ -1,0 +1,194 @@
+"""Outputs read back by other libraries are what was segmented, and never lie outside their folder."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from clippy_core.errors import UsageError
+from clippy_core.segmentation.palette import UNDECIDED_COLOUR
+from clippy_core.segmentation.writers import WRITERS, with_suffix
+
+CONTRACT = ["image", "width", "height", "model", "labels", "seconds", "version"]
+EVIL = [
+    "../../evil",
+    "/etc/x",
+    "..",
+    ".",
+    "a/b\\c",
+    "con\u202egnp.exe",
+    "~root",
+    "$HOME",
+    "-rf *",
+    "C:\\x",
+    "🐕",
+    "犬" * 60,
+]
+
+
+def write(result, name, folder, stem="photo"):
+    """The only file that a writer leaves."""
+    (path,) = WRITERS.load(name)(result, folder / stem)
+    assert path.parent == folder
+    return path
+
+
+# --- label map ---------------------------------------------------------------------------------------------------
+
+
+def test_the_label_map_is_read_back_by_pillow_and_opencv(segmentation, tmp_path):
+    label_map = np.random.default_rng(0).choice([0, 1, 2, 3, 255], (37, 53)).astype(np.uint8)
+    result = segmentation(label_map, ["a", "b", "c", "d"])
+    path = write(result, "labelmap", tmp_path)
+    assert path.name == "photo.labels.png"
+    with Image.open(path) as image:
+        assert (image.mode, image.size, image.format) == ("P", (53, 37), "PNG")
+        np.testing.assert_array_equal(np.asarray(image), label_map)
+        colours = np.asarray(image.convert("RGB"))
+    for index in range(4):
+        assert (colours[label_map == index] == result.colours[index]).all()
+    assert (colours[label_map == 255] == UNDECIDED_COLOUR).all()
+    as_colours = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(as_colours, colours)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 16, 17, 254, 255])
+def test_up_to_255_labels_are_8_bits_with_a_palette(segmentation, tmp_path, count):
+    label_map = np.arange(count, dtype=np.uint8)[None].repeat(3, axis=0)
+    result = segmentation(label_map, [f"label {i}" for i in range(count)])
+    path = write(result, "labelmap", tmp_path)
+    header = path.read_bytes()[16:33]
+    assert (header[8], header[9]) == (8, 3)  # bit depth, colour type
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(np.asarray(image), label_map)
+        palette = np.array(image.getpalette()).reshape(-1, 3)
+        np.testing.assert_array_equal(palette[:count], result.colours)
+        np.testing.assert_array_equal(palette[255], UNDECIDED_COLOUR)
+
+
+@pytest.mark.parametrize("count", [256, 257, 65_535])
+def test_more_labels_are_16_bit_grey(segmentation, tmp_path, count):
+    label_map = np.array([[0, 255, 256 % count], [count - 1, 65_535, 1]], np.uint16)
+    path = write(segmentation(label_map, [str(i) for i in range(count)]), "labelmap", tmp_path)
+    header = path.read_bytes()[16:33]
+    assert (header[8], header[9]) == (16, 0)
+    with Image.open(path) as image:
+        assert image.mode == "I;16"
+        np.testing.assert_array_equal(np.asarray(image), label_map)
+    np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), label_map)
+
+
+# --- JSON --------------------------------------------------------------------------------------------------------
+
+
+def test_the_json_has_the_fields_of_the_contract(segmentation, tmp_path):
+    result = segmentation([[0, 1], [1, 255]], ["dog", "żółw 🐢", "none here"], seconds={"encode": 0.5})
+    path = write(result, "json", tmp_path)
+    assert path.name == "photo.json"
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    document = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    assert [field for field in document if field != "notes"] == CONTRACT
+    for index, label in enumerate(document["labels"]):
+        assert list(label) == ["index", "name", "pixels", "fraction", "score", "bbox"]
+        assert label["index"] == index
+        assert 0 <= label["fraction"] <= 1
+        assert -1 <= label["score"] <= 1
+        assert all(isinstance(number, int) for number in [label["pixels"], *label["bbox"]])
+    assert [label["pixels"] for label in document["labels"]] == [1, 2, 0]
+    assert document["labels"][2]["bbox"] == [0, 0, 0, 0]
+    assert document["labels"][1]["name"] == "żółw 🐢"
+    assert document["seconds"] == {"encode": 0.5}
+
+
+def test_what_was_decided_for_the_user_is_noted(segmentation, tmp_path):
+    result = segmentation([[0]])
+    object.__setattr__(result.picture, "notes", ("animation: the first of 3 frames is used",))
+    document = json.loads(write(result, "json", tmp_path).read_text(encoding="utf-8"))
+    assert document["notes"] == ["animation: the first of 3 frames is used"]
+
+
+# --- masks -------------------------------------------------------------------------------------------------------
+
+
+def test_masks_are_black_and_white_one_a_label(segmentation, tmp_path):
+    label_map = np.array([[0, 0, 2], [2, 255, 2]], np.uint8)
+    result = segmentation(label_map, ["dog", "empty", "traffic light"])
+    files = WRITERS.load("masks")(result, tmp_path / "photo")
+    assert [file.name for file in files] == ["photo.mask.000-dog.png", "photo.mask.002-traffic-light.png"]
+    for file, index in zip(files, (0, 2), strict=True):
+        with Image.open(file) as image:
+            assert image.mode == "L"
+            np.testing.assert_array_equal(np.asarray(image), (label_map == index) * 255)
+
+
+@pytest.mark.parametrize("name", list(WRITERS.names()))
+def test_label_names_never_lead_out_of_the_folder(segmentation, tmp_path, name):
+    folder = tmp_path / "deep" / "er" / "out"
+    label_map = np.arange(len(EVIL), dtype=np.uint8)[None].repeat(2, axis=0)
+    result = segmentation(label_map, EVIL, score_map=np.zeros(label_map.shape, np.float32))
+    files = result.save(folder / "photo", [name])
+    assert files
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(files)
+    for file in files:
+        assert file.parent == folder
+        assert file.name.startswith("photo.")
+        assert len(file.name.encode()) <= 255
+        assert file.name.isprintable()
+        assert not set(file.name) & set("/\\:*?\"<>|~$ '")
+
+
+def test_labels_with_the_same_letters_have_masks_of_their_own(segmentation, tmp_path):
+    result = segmentation([[0, 1, 2]], ["a b", "a/b", "a-b"])
+    assert len({file.name for file in WRITERS.load("masks")(result, tmp_path / "photo")}) == 3
+
+
+# --- scores, overlay ---------------------------------------------------------------------------------------------
+
+
+def test_scores_decode_to_the_cosines(segmentation, tmp_path):
+    cosines = np.linspace(-1, 1, 60, dtype=np.float32).reshape(6, 10)
+    result = segmentation(np.zeros((6, 10), np.uint8), ["dog"], score_map=cosines)
+    with Image.open(write(result, "scores", tmp_path)) as image:
+        assert image.mode == "I;16"
+        decoded = np.asarray(image).astype(np.float64) / 65535 * 2 - 1
+    assert np.abs(decoded - cosines).max() <= 1 / 65535 + 1e-7
+
+
+def test_scores_beyond_the_range_by_rounding_are_clipped(segmentation, tmp_path):
+    cosines = np.array([[1.0000001, -1.0000001]], np.float32)
+    result = segmentation([[0, 0]], ["dog"], score_map=cosines)
+    with Image.open(write(result, "scores", tmp_path)) as image:
+        assert np.asarray(image).tolist() == [[65535, 0]]
+
+
+def test_scores_that_were_not_asked_for_are_a_usage_error(segmentation, tmp_path):
+    with pytest.raises(UsageError, match="score_map=True"):
+        segmentation([[0]]).save(tmp_path / "photo", ["scores"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_overlay_file_is_the_overlay(segmentation, tmp_path):
+    result = segmentation(np.random.default_rng(0).integers(0, 3, (40, 50)).astype(np.uint8))
+    with Image.open(write(result, "overlay", tmp_path)) as image:
+        assert image.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(result.overlay()))
+
+
+def test_every_writer_leaves_no_temporary_file(segmentation, tmp_path):
+    result = segmentation([[0, 1]], score_map=np.zeros((1, 2), np.float32))
+    files = result.save(tmp_path / "photo", WRITERS.names())
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("photo", "photo.json"), ("v1.0", "v1.0.json"), ("a/img.jpg", "a/img.jpg.json"), (".x", ".x.json")],
+)
+def test_a_suffix_is_added_never_exchanged(stem, name):
+    assert with_suffix(Path(stem), ".json") == Path(name)
