@@ -121,7 +121,7 @@ def run(args: list[str]) -> int:
 def entry() -> None:
     """The console script: as :func:`run`, with a traceback for a bug, and quiet when nobody reads the output."""
     console.prepare_streams()
-    # On a machine that is not idle, OpenMP threads that spin while they wait make a picture take up to 70 times as long.
+    # On a busy machine, OpenMP threads that spin while they wait make a picture take up to 70 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = run(sys.argv[1:])

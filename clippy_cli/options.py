@@ -25,6 +25,14 @@ def _folder(out: Path) -> Path:
 Model = Annotated[
     str, typer.Option("--model", "-m", metavar="NAME|DIR", help="A model that `clippy models` lists, or its directory.")
 ]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="FILE",
+        help="Weights to use instead of the model's own: .pt, .pth, .bin or .safetensors.",
+    ),
+]
 Device = Annotated[
     str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where to compute; auto takes a GPU that works.")
 ]
@@ -64,7 +72,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder fo
 
 
 def words(text: str) -> str:
-    """Text as it was typed: where the locale is not UTF-8 but the terminal is, Python hands its bytes over undecoded."""
+    """Text as it was typed: where the locale is not UTF-8 but the terminal is, Python hands over undecoded bytes."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeError:

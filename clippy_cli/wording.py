@@ -48,7 +48,9 @@ def surroundings(error: OSError) -> str:
 
 def locale(error: UnicodeEncodeError) -> str:
     """Text that no file's name can hold here."""
-    return f"{error.object!r} is no file name in this locale ({error.encoding}); LC_ALL=C.UTF-8 or PYTHONUTF8=1 allows it"
+    return (
+        f"{error.object!r} is no file name in this locale ({error.encoding}); LC_ALL=C.UTF-8 or PYTHONUTF8=1 allows it"
+    )
 
 
 def bug() -> str:

@@ -1,7 +1,7 @@
 """Make what the documentation shows from the code itself.
 
-    python docs/build.py            command reference and pictures
-    python docs/build.py --check    fail if the command reference in the files is not what the code says
+python docs/build.py            command reference and pictures
+python docs/build.py --check    fail if the command reference in the files is not what the code says
 """
 
 import argparse

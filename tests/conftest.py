@@ -46,9 +46,7 @@ def clippy_environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def process(
-    clippy_command: list[str], clippy_environment: dict[str, str], tmp_path: Path
-) -> Callable[..., Finished]:
+def process(clippy_command: list[str], clippy_environment: dict[str, str], tmp_path: Path) -> Callable[..., Finished]:
     """Run the command as a real process in ``tmp_path``: ``process("plugins", env={…}, stdin=b"…")``."""
 
     def run(*args: object, env: dict[str, str] | None = None, stdin: bytes = b"", **more: Any) -> Finished:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ def evaluate(
     benchmark: Annotated[str, typer.Argument(metavar="BENCHMARK", help="A benchmark that `clippy plugins` lists.")],
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The data set's folder.")],
     model: options.Model = "clippy-lite",
+    checkpoint: options.Checkpoint = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     template: options.Template = None,
@@ -41,7 +42,7 @@ def evaluate(
     chosen = BenchmarkOptions(options.segment_options(size, template, background, window, stride), limit)
     from clippy_core.segmentation.segmenter import load
 
-    segmenter = load(model, device=device, precision=precision)
+    segmenter = load(model, checkpoint=checkpoint, device=device, precision=precision)
     if segmenter.placement.notice:
         console.warn(segmenter.placement.notice)
     report = run(segmenter, data, chosen)
@@ -64,7 +65,7 @@ def _print(report: "Report") -> None:
         for heading in report.rows[0]:
             table.add_column(Text(heading))
         for row in report.rows:
-            table.add_row(*(Text(str(row.get(heading, ""))) for heading in report.rows[0]))
+            table.add_row(*(Text(_shown(row.get(heading, ""))) for heading in report.rows[0]))
         console.results().print(table)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric")
@@ -72,3 +73,8 @@ def _print(report: "Report") -> None:
     for name, value in report.metrics.items():
         table.add_row(Text(name), f"{value:.4g}")
     console.results().print(table)
+
+
+def _shown(value: Any) -> str:
+    """A cell; several numbers, such as how many of how many, stand beside each other."""
+    return " / ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

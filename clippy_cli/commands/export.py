@@ -11,6 +11,7 @@ from clippy_cli import console, options, usable
 def export(
     form: Annotated[str, typer.Argument(metavar="FORM", help="An exporter that `clippy plugins` lists.")],
     model: options.Model = "clippy-lite",
+    checkpoint: options.Checkpoint = None,
     out: options.Out = Path("clippy-export"),
     json: options.Json = False,
 ) -> None:
@@ -19,10 +20,16 @@ def export(
     from clippy_core.model.presets import find
 
     exporter = usable.load(EXPORTERS, form)
-    directory = find(model)
-    from clippy_core.model.weights import load_directory
+    if checkpoint is None:
+        directory = find(model)
+        from clippy_core.model.weights import load_directory
 
-    files = [str(file) for file in exporter(load_directory(directory), out)]
+        loaded = load_directory(directory)
+    else:
+        from clippy_core.model.convert import load_checkpoint
+
+        loaded = load_checkpoint(model, checkpoint)
+    files = [str(file) for file in exporter(loaded, out)]
     if json:
         console.print_json({"model": model, "form": form, "files": files})
         return

@@ -31,6 +31,7 @@ def segment(
         Path | None, typer.Option("--labels-file", metavar="FILE", help="The same from a file, one label a line.")
     ] = None,
     model: options.Model = "clippy-lite",
+    checkpoint: options.Checkpoint = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     template: options.Template = None,
@@ -68,12 +69,13 @@ def segment(
     )
     from clippy_core.segmentation.batch import Job
 
-    job = Job(parsed, chosen, model, out, writers, overwrite, fail_fast)
+    weights = model if checkpoint is None else f"{model} with {checkpoint}"
+    job = Job(parsed, chosen, weights, out, writers, overwrite, fail_fast)
 
     def load() -> "Segmenter":
         from clippy_core.segmentation.segmenter import load as load_model
 
-        segmenter = load_model(model, device=device, precision=precision)
+        segmenter = load_model(model, checkpoint=checkpoint, device=device, precision=precision)
         if segmenter.placement.notice:
             console.warn(segmenter.placement.notice)
         return segmenter

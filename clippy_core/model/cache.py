@@ -2,12 +2,12 @@
 
 A download to ``NAME`` uses these names beside it:
 
-=============== ========================================================================
-``NAME.part``       what has arrived so far
-``NAME.part.json``  what the server said about it, so that the rest can be asked for later
-``NAME.lock``       held while one process downloads
-``NAME.sha256``     the hash of the first download, where the publisher gives none
-=============== ========================================================================
+================== ========================================================================
+``NAME.part``      what has arrived so far
+``NAME.part.json`` what the server said about it, so that the rest can be asked for later
+``NAME.lock``      held while one process downloads
+``NAME.sha256``    the hash of the first download, where the publisher gives none
+================== ========================================================================
 """
 
 import os
@@ -124,12 +124,12 @@ def locked(target: Path, waiting: Callable[[], None] = lambda: None) -> Iterator
         lock.release()
 
 
-class _Busy(Exception):
-    pass
+class _BusyError(Exception):
+    """Another process holds the lock."""
 
 
 def _busy() -> None:
-    raise _Busy
+    raise _BusyError
 
 
 def remove_stale_parts(folder: Path, older_than: float = STALE_AFTER) -> int:
@@ -142,16 +142,17 @@ def remove_stale_parts(folder: Path, older_than: float = STALE_AFTER) -> int:
     Returns:
         How many were deleted. Those that another process holds, or that may not be deleted, stay.
     """
+    found = [path.with_name(path.name.removesuffix(".json")) for path in folder.rglob("*.part.json")]
     removed = 0
-    for leftover in sorted([*folder.rglob("*.part"), *folder.rglob("*.part.json")]):
-        target = leftover.with_name(leftover.name.removesuffix(".json").removesuffix(".part"))
+    for part in sorted({*found, *folder.rglob("?*.part")}):
+        target = part.with_suffix("")
         # Tidying must not keep anybody from work: what cannot be deleted now stays for another day.
-        with suppress(OSError, _Busy):
-            if target.name and _age(leftover) > older_than:
+        with suppress(OSError, _BusyError):
+            if _age(part if part.exists() else note_of(target)) > older_than:
                 with locked(target, _busy):
-                    removed += leftover == part_of(target)
-                    leftover.unlink()
+                    part.unlink(missing_ok=True)
                     note_of(target).unlink(missing_ok=True)
+                    removed += 1
     return removed
 
 

@@ -33,6 +33,9 @@ import torch
 from torch import Tensor
 
 from clippy_core.errors import CheckpointError
+from clippy_core.model.presets import MODELS, Preset, find, get_preset
+from clippy_core.model.tokenizer import Tokenizer
+from clippy_core.model.weights import TOKENIZER, LoadedModel, assign, build, read_config
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "params")
 PREFIXES = ("module.", "_orig_mod.", "model.", "params/")
@@ -62,6 +65,46 @@ MARKS = {
 """A prefix that only this layout has."""
 DERIVED = ("position_ids", "token_type_ids", "pooler.dense.weight", "pooler.dense.bias")
 """Ends of keys that older library versions wrote and that carry nothing the model reads."""
+
+
+def load_checkpoint(model: str | os.PathLike[str], path: str | os.PathLike[str]) -> LoadedModel:
+    """A model by registered name or directory, with the weights of a checkpoint file instead of its own.
+
+    The tokenizer is ``tokenizer.json`` beside the file; else the one in the preset's directory; else the one of the
+    text tower on the Hugging Face hub, from the local cache or downloaded.
+
+    Raises:
+        UsageError: An unknown name.
+        CheckpointError: The file cannot be read or does not fit the model, or no tokenizer can be had.
+    """
+    path = Path(path)
+    if isinstance(model, str) and model in MODELS:
+        preset = get_preset(model)
+    else:
+        preset = Preset(read_config(find(model)), find(model), str(model))
+    encoder = build(preset.config)
+    assign(encoder, convert(read_checkpoint(path), str(path)), str(path))
+    tokenizer = Tokenizer(_find_tokenizer(preset, path.parent), preset.config.text.max_tokens)
+    return LoadedModel(encoder.eval(), tokenizer)
+
+
+def _find_tokenizer(preset: Preset, folder: Path) -> Path:
+    places = [folder, preset.directory, Path(preset.tokenizer) if preset.tokenizer else None]
+    for place in places:
+        if place is not None and (place / TOKENIZER).is_file():
+            return place / TOKENIZER
+    if preset.tokenizer is None:
+        raise CheckpointError(f"{folder / TOKENIZER}: missing; put the text tower's tokenizer beside the checkpoint")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(preset.tokenizer, TOKENIZER))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"no tokenizer: {folder / TOKENIZER} is missing and {preset.tokenizer} cannot be had from the Hugging Face "
+            f"hub ({type(error).__name__}); put its {TOKENIZER} beside the checkpoint"
+        ) from error
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -219,7 +262,9 @@ def _read_pickle(path: Path) -> Any:
             + (f" ({reason.strip()[:200]})" if reason else "")
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:200]})") from error
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:200] or 'it is empty'})"
+        ) from error
 
 
 def _flat(tree: Mapping[Any, Any], path: str = "") -> dict[str, Any]:

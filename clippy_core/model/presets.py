@@ -37,7 +37,7 @@ class Preset:
         config: What to build.
         directory: Model directory with the weights on this machine, or None where there are none yet.
         source: Where the weights come from, in words.
-        weights: A published checkpoint that ``clippy models pull`` fetches and converts, if there is one.
+        weights: A checkpoint that somebody publishes and that ``--checkpoint FILE`` reads, if there is one.
         init_vision: Where training of the image tower starts, such as ``"timm:vit_base_patch16_224.dino"``.
         init_text: Where training of the text tower starts, such as ``"hf:sentence-transformers/sentence-t5-base"``.
         tokenizer: Hub id or directory whose ``tokenizer.json`` belongs to the text tower.
@@ -62,7 +62,15 @@ def clippy_lite() -> Preset:
 MODELS = Registry(
     "clippy.models",
     "model",
-    {"clippy-lite": ("clippy_core.model.presets:clippy_lite", "small, bundled, works offline")},
+    {
+        "clippy-lite": ("clippy_core.model.presets:clippy_lite", "small, bundled, works offline"),
+        "clippy-B-16": ("clippy_core.model.families:clippy_b_16", "the published checkpoint's model"),
+        "clippy-B-16-paper": ("clippy_core.model.families:clippy_b_16_paper", "the paper's model, patches only"),
+        "clippy-S-16": ("clippy_core.model.families:clippy_s_16", "a smaller image tower"),
+        "clippy-B-14-dinov2": ("clippy_core.model.families:clippy_b_14_dinov2", "DINOv2 with registers"),
+        "clippy-B-16-dinov3": ("clippy_core.model.families:clippy_b_16_dinov3", "DINOv3 with registers"),
+        "clippy-micro": ("clippy_core.model.families:clippy_micro", "for experiments on a CPU"),
+    },
 )
 
 
@@ -101,7 +109,7 @@ def find(model: str | os.PathLike[str]) -> Path:
     if isinstance(model, str) and model in MODELS:
         directory = get_preset(model).directory
         if directory is None:
-            raise DataError(f"model {model!r} has no weights on this machine")
+            raise DataError(_how_to_get(model))
         return Path(directory)
     path = Path(model)
     if path.is_dir() and model != "":
@@ -109,3 +117,13 @@ def find(model: str | os.PathLike[str]) -> Path:
     if isinstance(model, str) and os.sep not in model and not path.exists():
         MODELS.entry(model)  # raises, with the nearest names
     raise DataError(f"model {str(model)!r}: no such model directory")
+
+
+def _how_to_get(name: str) -> str:
+    preset = get_preset(name)
+    if preset.weights is None:
+        return f"model {name!r} has no weights on this machine: none are published; give yours by --checkpoint FILE"
+    return (
+        f"model {name!r} has no weights on this machine; download {preset.weights.url} "
+        f"and give the file with --model {name} --checkpoint FILE"
+    )

@@ -48,12 +48,17 @@ class LabelEmbeddings:
 
 
 def load(
-    model: str | os.PathLike[str] = "clippy-lite", *, device: str = "auto", precision: str = "auto"
+    model: str | os.PathLike[str] = "clippy-lite",
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> "Segmenter":
     """A model by name or directory, ready to segment.
 
     Args:
         model: A name that ``clippy models`` lists, or a model directory.
+        checkpoint: Weights to use instead of the model's own; see ``clippy_core.model.convert`` for what is read.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
@@ -63,7 +68,11 @@ def load(
         DeviceError: The device cannot be used.
     """
     placement = place(device, precision)
-    return Segmenter(load_directory(find(model)), placement)
+    if checkpoint is None:
+        return Segmenter(load_directory(find(model)), placement)
+    from clippy_core.model.convert import load_checkpoint
+
+    return Segmenter(load_checkpoint(model, checkpoint), placement)
 
 
 class Segmenter:

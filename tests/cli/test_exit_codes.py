@@ -93,7 +93,7 @@ def test_130_interrupted_in_the_middle_of_a_folder_and_finished_by_the_same_comm
     assert {record["status"] for record in finished} == {"ok"}
     for record in finished:
         assert all((tmp_path / "clippy-out" / name).stat().st_size for name in record["outputs"])
-    assert not [name for name in os.listdir(tmp_path / "clippy-out") if name.startswith(".clippy-tmp-")]
+    assert not list((tmp_path / "clippy-out").glob(".clippy-tmp-*"))
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("clippy-out/0*.labels.png")}
     again = clippy(*args, "--json")

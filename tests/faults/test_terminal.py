@@ -191,9 +191,7 @@ def test_nothing_but_text_goes_to_a_pipe(clippy: Any, photos: Path) -> None:
     assert done.err.startswith("warning: --show needs a terminal with colours")
 
 
-def test_colours_asked_for_bring_no_bar_into_a_pipe(
-    clippy: Any, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_colours_asked_for_bring_no_bar_into_a_pipe(clippy: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     done = clippy("segment", photos, "-l", "sky,grass", *SMALL)
     assert done.code == 3

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-import threading
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,15 @@ import pytest
 SMALL = ["--size", "64", "--device", "cpu", "--save", "labelmap"]
 GOOD = {"photos/a.png", "photos/z.png"}
 
-needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+
+def _may_read_everything() -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        closed = Path(folder, "closed")
+        closed.touch(mode=0o000)
+        return os.access(closed, os.R_OK)
+
+
+needs_permissions = pytest.mark.skipif(_may_read_everything(), reason="this user may read everything")
 
 
 def _dangling() -> None:
@@ -99,7 +107,9 @@ def test_a_bad_input_named_by_itself_is_one_line_and_exit_4(clippy: Any, spoil: 
     spoil()
     done = clippy("segment", "photos/m.png", "-l", "sky", *SMALL)
     assert (done.code, done.out) == (4, "")
-    assert re.fullmatch(r"error: photos/m.png: .*(No such file|levels of symbolic links|not a regular file).*\n", done.err)
+    assert re.fullmatch(
+        r"error: photos/m.png: .*(No such file|levels of symbolic links|not a regular file).*\n", done.err
+    )
 
 
 def test_a_file_that_is_deleted_after_it_was_found_fails_alone(
@@ -150,12 +160,7 @@ def test_a_folder_that_contains_itself_by_a_link_ends(clippy: Any) -> None:
     Path("photos/deeper").mkdir()
     Path("photos/deeper/up").symlink_to("../..", target_is_directory=True)
     Path("photos/loop").symlink_to("loop")
-    ended = threading.Timer(60, os._exit, (99,))
-    ended.start()
-    try:
-        done = clippy("segment", "photos", "-l", "sky,grass", *SMALL)
-    finally:
-        ended.cancel()
+    done = clippy("segment", "photos", "-l", "sky,grass", *SMALL)
     assert done.code == 0
     assert set(_manifest()) >= GOOD
 

@@ -1,0 +1,176 @@
+"""``clippy models``, ``clippy export`` and ``clippy eval``."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SMALL = ["--size", "64"]
+FACTS = [
+    "name",
+    "description",
+    "quality",
+    "licence",
+    "parameters",
+    "source",
+    "directory",
+    "on_disk",
+    "bytes",
+    "package",
+]
+
+Draw = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model as a directory of its own, made by the command."""
+    from clippy_cli.main import run
+
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    assert run(["-q", "export", "safetensors", "--out", str(folder), "--json"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("args", [["models"], ["models", "list"]], ids=" ".join)
+def test_models_lists_what_is_on_disk_and_under_which_licence(clippy: Any, args: list[str]) -> None:
+    done = clippy(*args)
+    assert (done.code, done.err) == (0, "")
+    heading = next(line for line in done.out.splitlines() if line.strip())
+    assert re.split(r" {2,}", heading.strip()) == ["model", "on disk", "what it is", "licence", "package"]
+    assert re.search(r"^ *clippy-lite +\d\d\.\d MB +\S.* Apache-2.0 +clippy-vlm *$", done.out, re.MULTILINE)
+
+
+def test_models_as_json_has_one_entry_a_model(clippy: Any) -> None:
+    done = clippy("models", "list", "--json")
+    assert clippy("models", "--json").out == done.out
+    models = {model["name"]: model for model in json.loads(done.out)["models"]}
+    assert models["clippy-lite"]["on_disk"] is True
+    assert models["clippy-lite"]["error"] is None
+    assert 20e6 < models["clippy-lite"]["bytes"] < 45e6
+
+
+def test_info_says_everything_in_words(clippy: Any) -> None:
+    done = clippy("models", "info", "clippy-lite")
+    assert (done.code, done.err) == (0, "")
+    for line in (
+        r"name +clippy-lite",
+        r"parameters +\d\d,\d{3},\d{3}",
+        r"picture size +\d+ pixels on the short side",
+        r"on disk +yes",
+        r"size on disk +\d\d\.\d MB",
+        r"package +clippy-vlm",
+    ):
+        assert re.search(rf"^{line} *$", done.out, re.MULTILINE), line
+
+
+def test_info_of_a_directory_is_that_of_the_model_in_it(clippy: Any, exported: Path) -> None:
+    bundled = json.loads(clippy("models", "info", "clippy-lite", "--json").out)
+    other = json.loads(clippy("models", "info", exported, "--json").out)
+    assert set(FACTS) <= set(bundled)
+    assert set(other) == set(bundled)
+    for fact in ("name", "parameters", "licence", "templates", "size"):
+        assert other[fact] == bundled[fact]
+    assert other["directory"] == str(exported)
+    assert other["package"] == ""
+    assert other["bytes"] > 2 * bundled["bytes"], "full precision"
+
+
+def test_an_exported_model_segments_as_the_bundled_one_does(clippy: Any, draw: Draw, exported: Path) -> None:
+    draw(Path("photo.png"))
+    line = [
+        "segment",
+        "photo.png",
+        "-l",
+        "sky,grass|lawn,dog",
+        "--save",
+        "labelmap,json",
+        "--background",
+        "margin=0.01",
+    ]
+    assert clippy(*line, "-o", "a").code == 0
+    done = clippy(*line, "-o", "b", "--model", exported)
+    assert (done.code, "warning" in done.err) == (0, False)
+    first, second = (np.asarray(Image.open(Path(folder, "photo.labels.png"))) for folder in "ab")
+    assert np.array_equal(first, second)
+    assert len(np.unique(first)) > 1
+    documents = [json.loads(Path(folder, "photo.json").read_text()) for folder in "ab"]
+    assert documents[0]["labels"] == documents[1]["labels"]
+
+
+def test_export_names_the_files_it_wrote(clippy: Any) -> None:
+    done = clippy("export", "safetensors", "--out", "mine")
+    assert (done.code, done.err) == (0, "")
+    names = ["config.json", "model.safetensors", "tokenizer.json", "README.md", "manifest.json"]
+    assert done.out.splitlines() == [f"mine/{name}" for name in names]
+    assert sorted(path.name for path in Path("mine").iterdir()) == sorted(names)
+
+
+def test_a_flipped_bit_in_an_exported_model_is_one_line(
+    clippy: Any, draw: Draw, exported: Path, tmp_path: Path
+) -> None:
+    draw(Path("photo.png"))
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    for file in exported.iterdir():
+        if file.name != "tokenizer.json":
+            (folder / file.name).symlink_to(file)
+    content = bytearray((exported / "tokenizer.json").read_bytes())
+    content[1000] ^= 1
+    (folder / "tokenizer.json").write_bytes(content)
+    done = clippy("segment", "photo.png", "-l", "sky", "--model", folder)
+    assert (done.code, done.out) == (4, "")
+    assert re.fullmatch(r"error: .*/damaged/tokenizer.json: SHA-256 differs from the manifest; .*\n", done.err)
+
+
+@pytest.fixture
+def points(draw: Draw) -> Path:
+    """Two photographs with points, in the layout of the points benchmark."""
+    photographs = []
+    for name in ("one", "two"):
+        draw(Path("data", f"{name}.png"))
+        marks = [{"x": 0.9, "y": 0.1, "label": "sky"}, {"x": 0.9, "y": 0.9, "label": "grass"}]
+        photographs.append({"id": name, "points": marks, "candidates": ["sky", "grass"]})
+    Path("data/points.json").write_text(json.dumps({"photographs": photographs}))
+    return Path("data")
+
+
+def test_eval_prints_a_table_and_writes_every_choice(clippy: Any, points: Path) -> None:
+    done = clippy("eval", "points", "--data", points, "--out", "out", "--template", "{}", "--limit", "1", *SMALL)
+    assert done.code == 0
+    assert done.err == "wrote out/eval.json\n"
+    assert re.search(r"^ *metric +value *$", done.out, re.MULTILINE)
+    document = json.loads(Path("out/eval.json").read_text())
+    assert document["benchmark"] == "points"
+    assert document["protocol"]["size"] == 64
+    assert document["protocol"]["templates"] == ["{}"]
+    assert document["protocol"]["photographs"] == 1
+    assert document["protocol"]["model"] == "clippy-lite"
+    for name, value in document["metrics"].items():
+        assert re.search(rf"^ *{re.escape(name)} +{value:.4g} *$", done.out, re.MULTILINE)
+
+
+def test_eval_as_json_is_the_document_it_wrote(clippy: Any, points: Path) -> None:
+    done = clippy("eval", "points", "--data", points, "--json", "-q", *SMALL)
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out) == json.loads(Path("clippy-out/eval.json").read_text())
+
+
+def test_eval_shows_text_of_the_data_as_it_is(clippy: Any, points: Path, draw: Draw) -> None:
+    index = json.loads((points / "points.json").read_text())
+    index["photographs"][0] |= {"id": ":dog:", "candidates": ["sky", "grass", "[/]"]}
+    draw(points / ":dog:.png")
+    (points / "points.json").write_text(json.dumps(index))
+    done = clippy("eval", "points", "--data", points, *SMALL)
+    assert done.code == 0
+    assert re.search(r"^ *:dog: +[012] / 2 *$", done.out, re.MULTILINE)
