@@ -63,3 +63,37 @@ class BatchProgress:
                 self._bar.update(self._task, advance=1, failed=self._failed)
             if console.Settings.verbosity == console.VERBOSE:
                 console.notice(f"{event.status} {event.source} ({event.seconds:.2f} s)")
+
+
+class Bytes:
+    """Hears of bytes arrived; a bar on a terminal, silence elsewhere.
+
+    Args:
+        title: What is being fetched.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._bar = None
+        self._task = None
+
+    def __enter__(self) -> Self:
+        if console.interactive() and console.Settings.verbosity > console.QUIET:
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+            columns = (TextColumn(self._title), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+            self._bar = Progress(*columns, console=console.messages(), transient=True)
+            self._task = self._bar.add_task("", total=None)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, arrived: int, total: int | None) -> None:
+        """So many bytes are here, of so many."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=arrived, total=total)

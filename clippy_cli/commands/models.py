@@ -65,6 +65,23 @@ def info(
     console.results().print(table)
 
 
+@app.command("pull")
+def pull_model(
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name.")],
+    json: options.Json = False,
+) -> None:
+    """Fetch a published model and keep it in the cache; an interrupted download goes on where it was."""
+    from clippy_cli.progress import Bytes
+    from clippy_core.model.pull import pull
+
+    with Bytes(f"fetching {name}") as progress:
+        directory = pull(name, progress=progress)
+    if json:
+        console.print_json({"model": name, "directory": str(directory)})
+    else:
+        console.results().print(str(directory), markup=False, soft_wrap=True)
+
+
 def _shown(key: str, value: Any) -> str:
     if key == "bytes":
         return _megabytes(value)

@@ -240,10 +240,11 @@ def _fetch(errand: _Errand, attempts: int) -> None:
             answered = answered or not drop.unreachable
             if errand.arrived() >= furthest + AHEAD:
                 failed, furthest = 0, errand.arrived()
-            failed += 1
+            else:
+                failed += 1
             if failed >= attempts or not answered:
                 raise DataError(_given_up(errand, drop, failed if answered else 0)) from drop
-            time.sleep(min(LONGEST_PAUSE, max(drop.pause, FIRST_PAUSE * 2 ** (failed - 1))))
+            time.sleep(min(LONGEST_PAUSE, max(drop.pause, FIRST_PAUSE * 2 ** max(0, failed - 1))))
 
 
 def _given_up(errand: _Errand, drop: _DroppedError, failed: int) -> str:

@@ -6,6 +6,7 @@ are named as timm and the Hugging Face hub name them.
 
 from typing import Any
 
+from clippy_core.model.cache import model_folder
 from clippy_core.model.config import ModelConfig, TextConfig, VisionConfig
 from clippy_core.model.presets import BUNDLED, Preset, PublishedWeights
 
@@ -116,4 +117,6 @@ def _preset(
     source: str = "train it with your data",
     weights: PublishedWeights | None = None,
 ) -> Preset:
-    return Preset(config, None, source, weights, f"timm:{init_vision}", f"hf:{SENTENCE_T5}", SENTENCE_T5)
+    folder = model_folder(config.name)
+    directory = folder if (folder / "manifest.json").is_file() else None
+    return Preset(config, directory, source, weights, f"timm:{init_vision}", f"hf:{SENTENCE_T5}", SENTENCE_T5)

@@ -37,7 +37,7 @@ class Preset:
         config: What to build.
         directory: Model directory with the weights on this machine, or None where there are none yet.
         source: Where the weights come from, in words.
-        weights: A checkpoint that somebody publishes and that ``--checkpoint FILE`` reads, if there is one.
+        weights: A checkpoint that somebody publishes, which ``clippy models pull`` fetches, if there is one.
         init_vision: Where training of the image tower starts, such as ``"timm:vit_base_patch16_224.dino"``.
         init_text: Where training of the text tower starts, such as ``"hf:sentence-transformers/sentence-t5-base"``.
         tokenizer: Hub id or directory whose ``tokenizer.json`` belongs to the text tower.
@@ -124,6 +124,6 @@ def _how_to_get(name: str) -> str:
     if preset.weights is None:
         return f"model {name!r} has no weights on this machine: none are published; give yours by --checkpoint FILE"
     return (
-        f"model {name!r} has no weights on this machine; download {preset.weights.url} "
-        f"and give the file with --model {name} --checkpoint FILE"
+        f"model {name!r} has no weights on this machine; fetch them with `clippy models pull {name}`, or download "
+        f"{preset.weights.url} by hand and give it with --model {name} --checkpoint FILE"
     )

@@ -1,7 +1,6 @@
 """Every exit code of the contract, through a process of its own."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -34,12 +33,16 @@ def test_2_usage(process: Any) -> None:
 
 
 def test_3_some_of_several_inputs_failed(process: Any, draw: Callable[..., Path], tmp_path: Path) -> None:
-    draw(tmp_path / "photos/good.png")
-    (tmp_path / "photos/bad.jpg").write_text("no picture")
-    done = process("segment", "photos", "-l", "sky,grass", "--size", "64", "--json")
+    """One of the inputs comes through a pipe, as only a process of its own can show."""
+    photo = draw(tmp_path / "photo.png").read_bytes()
+    (tmp_path / "bad.jpg").write_text("no picture")
+    done = process("segment", "-", "bad.jpg", "-l", "sky,grass", "--size", "64", "--json", stdin=photo)
     assert (done.code, done.err) == (3, "")
     document = json.loads(done.out)
     assert [document[count] for count in ("done", "skipped", "failed")] == [1, 0, 1]
+    assert [image["image"] for image in document["images"]] == ["-", "bad.jpg"]
+    assert document["images"][0]["outputs"][1] == "clippy-out/stdin.labels.png"
+    assert (tmp_path / "clippy-out/stdin.labels.png").stat().st_size
 
 
 def test_4_the_data_cannot_be_used(process: Any) -> None:

@@ -220,9 +220,10 @@ def test_fail_fast_stops_at_the_first_failure(clippy: Any, draw: Draw) -> None:
     assert _written() == {"1.json", "manifest.jsonl"}
 
 
-def test_standard_input_through_a_pipe(process: Any, draw: Draw) -> None:
+def test_standard_input_is_a_picture_like_any_other(clippy: Any, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     photo = draw(Path("photo.png")).read_bytes()
-    done = process("segment", "-", "-l", "sky,grass", "--json", "--save", "labelmap", *SMALL, stdin=photo)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(photo)))
+    done = clippy("segment", "-", "-l", "sky,grass", "--json", "--save", "labelmap", *SMALL)
     assert (done.code, done.err) == (0, "")
     (image,) = json.loads(done.out)["images"]
     assert (image["width"], image["height"]) == (120, 80)

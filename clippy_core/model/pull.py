@@ -1,0 +1,48 @@
+"""Fetching a published model once, and keeping it in our own format."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from clippy_core.errors import UsageError
+from clippy_core.model.cache import model_folder
+from clippy_core.model.download import download
+from clippy_core.model.presets import get_preset
+
+Progress = Callable[[int, int | None], None]
+
+
+def pull(name: str, *, progress: Progress = lambda arrived, total: None) -> Path:
+    """Download, convert and store a model; returns its directory. A model that is here already is not fetched again.
+
+    The checkpoint is kept beside the directory until the conversion has succeeded, so that an interruption costs
+    nothing, and is deleted then.
+
+    Args:
+        name: A registered name.
+        progress: Hears of bytes arrived and the length, if the server tells it.
+
+    Raises:
+        UsageError: An unknown name, or a model that nobody publishes.
+        DataError: The download or the conversion failed; one line that says what to do.
+    """
+    preset = get_preset(name)
+    if preset.directory is not None:
+        return preset.directory
+    if preset.weights is None:
+        raise UsageError(f"model {name!r} has no published weights to fetch; {preset.source}")
+    folder = model_folder(name)
+    checkpoint = folder.with_name(f"{folder.name}.download") / Path(preset.weights.url).name
+    fetched = download(preset.weights.url, checkpoint, sha256=preset.weights.sha256, progress=progress)
+    from clippy_core.model.convert import load_checkpoint
+    from clippy_core.model.weights import save_directory
+
+    loaded = load_checkpoint(name, checkpoint)
+    config = preset.config
+    card = (
+        "---\nlibrary_name: clippy-vlm\npipeline_tag: image-segmentation\n---\n"
+        f"# {config.name}\n\n{config.description}\n\n"
+        f"Converted from {preset.weights.url} (SHA-256 {fetched}).\n\nQuality: {config.quality}\n"
+    )
+    save_directory(folder, loaded.model, loaded.tokenizer.path.read_bytes(), card)
+    checkpoint.unlink()
+    return folder
