@@ -68,7 +68,9 @@ def interactive() -> bool:
 def notice(text: str) -> None:
     """Say something in passing; not with ``--quiet``."""
     if Settings.verbosity > QUIET:
-        messages().print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+        from rich.text import Text
+
+        messages().print(Text(text, "dim"), highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:

@@ -9,7 +9,7 @@ What comes out is always 8-bit RGB in the orientation the picture is displayed i
 - Of an animation the first frame is used, and the result says so.
 - A truncated file is refused. A JPEG whose compressed bytes were overwritten in place decodes without any complaint
   in every common library; that cannot be noticed here.
-- More than ``max_pixels`` pixels (default 200 million) or an aspect ratio beyond 100:1 is refused from the header,
+- More than ``max_pixels`` pixels (default 128 million) or an aspect ratio beyond 100:1 is refused from the header,
   before anything is decoded.
 """
 
@@ -37,7 +37,7 @@ SUFFIXES = frozenset(
         *("ppm", "pgm", "pbm", "pnm", "avif", "jp2", "j2k"),
     )
 )
-MAX_PIXELS = 200_000_000
+MAX_PIXELS = 128_000_000
 MAX_ASPECT = 100
 
 

@@ -48,7 +48,7 @@ def segment(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first input that fails.")] = False,
     max_pixels: Annotated[
         int, typer.Option("--max-pixels", metavar="N", help="Refuse larger pictures before decoding them.")
-    ] = 200_000_000,
+    ] = 128_000_000,
     json: options.Json = False,
 ) -> int:
     """Give every pixel of a picture the label it resembles most.
@@ -132,6 +132,8 @@ def _one(load: Loader, item: "Input", job: "Job", started: float, *, show: bool,
     result, files = segment_one(segmenter, item, job)
     seconds |= result.seconds
     seconds["write"] = time.perf_counter() - started - sum(seconds.values())
+    if console.Settings.verbosity == console.VERBOSE:
+        console.notice(f"label map by {result.kernel}")
     if json:
         console.print_json(render.run_document([render.image_document(result, files)], seconds))
     else:

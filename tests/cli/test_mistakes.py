@@ -117,7 +117,12 @@ ELSEWHERE: list[tuple[str, list[str], int, str]] = [
     ("a command almost right", ["segmnt"], USAGE, r"unknown command 'segmnt'; did you mean segment\?"),
     ("no command", ["-v"], USAGE, r"missing command; see clippy --help"),
     ("an unknown global option", ["--wat"], USAGE, r"no such option: --wat; see clippy --help"),
-    ("models: an unknown command", ["models", "xyzzy"], USAGE, r"clippy models has no command 'xyzzy'; known: list, info"),
+    (
+        "models: an unknown command",
+        ["models", "xyzzy"],
+        USAGE,
+        r"clippy models has no command 'xyzzy'; known: list, info",
+    ),
     ("models info: nothing", ["models", "info"], USAGE, r"missing argument 'MODEL'; see clippy models info --help"),
     (
         "models info: unknown",

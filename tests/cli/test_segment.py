@@ -134,7 +134,7 @@ def test_a_folder_is_mirrored_and_equal_names_never_collide(clippy: Any, draw: D
     stems = ("a/img", "b/img.jpg", "b/img.png", "top")
     assert _written("out") == {f"{stem}.{suffix}" for stem in stems for suffix in DEFAULT_SUFFIXES} | {"manifest.jsonl"}
     assert re.search(r"^ *label +pictures +mean share *$", done.out, re.MULTILINE)
-    assert [line.split()[0] for line in done.out.splitlines() if "%" in line].sort() == ["grass", "sky"].sort()
+    assert sorted(line.split()[0] for line in done.out.splitlines() if "%" in line) == ["grass", "sky"]
     assert done.err == "4 done · 0 finished before · 0 failed · outputs in out\n"
 
 

@@ -1,8 +1,9 @@
-"""Downloads over a real connection that breaks, lies or ends: continued or refused, never half a file under the name."""
+"""Downloads over a real connection that breaks, lies or ends: continued or refused, never half a file in its place."""
 
 import builtins
 import errno
 import hashlib
+import io
 import os
 import random
 import re
@@ -16,6 +17,7 @@ import threading
 from collections import namedtuple
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 
 import pytest
 
@@ -87,6 +89,7 @@ class Site(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, *args):
         pass
@@ -101,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
         start = self.start_of(answer)
         self.send_head(answer, start, len(body))
         places = sorted({start, *filter(None, (answer.stall, answer.until)), len(body)})
-        for begin, end in zip(places, places[1:], strict=False):
+        for begin, end in pairwise(places):
             if begin == answer.until:
                 break
             if begin == answer.stall:
@@ -604,42 +607,28 @@ def test_what_is_here_already_needs_no_space(site, target, monkeypatch):
     assert_is(target, CONTENT)
 
 
+class NearlyFull(io.FileIO):
+    """A file on a disk that has room for 120,000 bytes of it."""
+
+    def write(self, data):
+        room = 120_000 - self.tell()
+        super().write(data[:room])
+        if len(data) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return len(data)
+
+
 def test_a_disk_that_fills_up_midway_keeps_what_arrived_and_the_next_run_goes_on(site, target, monkeypatch):
-    def nearly_full(path, mode="r", **more):
-        file = builtins.open(path, mode, **more)
-        if mode in ("wb", "ab"):
-            write = file.write
+    def open_nearly_full(path, mode):
+        return NearlyFull(path, mode) if mode in ("wb", "ab") else builtins.open(path, mode)
 
-            def limited(data):
-                if file.tell() + len(data) > 120_000:
-                    write(data[: 120_000 - file.tell()])
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                return write(data)
-
-            return Wrapped(file, limited)
-        return file
-
-    monkeypatch.setattr(module, "open", nearly_full, raising=False)
-    message = refusal(site.url, target)
-    assert "no space left; 0.1 MB are kept" in message
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "open", open_nearly_full, raising=False)
+        assert "no space left; 0.1 MB are kept" in refusal(site.url, target)
     assert names(target) == PARTIAL
-    monkeypatch.undo()
     download(site.url, target, sha256=sha256(CONTENT))
     assert_is(target, CONTENT)
     assert site.ranges == [None, "bytes=120000-"]
-
-
-class Wrapped:
-    """A file with a ``write`` of its own; the one of a real file cannot be exchanged."""
-
-    def __init__(self, file, write):
-        self.file, self.write, self.tell = file, write, file.tell
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.file.close()
 
 
 PROGRAM = """

@@ -204,7 +204,6 @@ def test_colours_asked_for_bring_no_bar_into_a_pipe(clippy: Any, photos: Path, m
     [
         (["--help"], 0),
         (["segment", "--help"], 0),
-        (["--version"], 0),
         (["plugins"], 0),
         (["plugins", "--json"], 0),
         (["models"], 0),
