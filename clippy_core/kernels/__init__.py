@@ -3,7 +3,7 @@
 >>> logits_hwK = patch_logits(features_PD, labels_KD, (28, 28))
 >>> label_map(logits_hwK, (1024, 1024)).labels_HW
 
-Importing this package imports neither torch nor numba nor triton.
+Importing this package imports neither torch nor triton.
 """
 
 from clippy_core.kernels.dispatch import IMPLEMENTATIONS, label_map

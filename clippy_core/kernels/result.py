@@ -15,7 +15,7 @@ class LabelMap:
         labels_HW: int32, index of the winning label in ``range(K)``, or among the groups where groups were given.
         scores_HW: float32 or None, the winner's interpolated logit (its probability from ``softmax_label_map``).
         margins_HW: float32 or None, winner minus the best other label; ``inf`` where there is only one label.
-        implementation: which code computed it: ``reference``, ``numpy``, ``numba`` or ``triton``.
+        implementation: which code computed it: ``reference``, ``numpy``, ``torch`` or ``triton``.
         reason: one line, why this implementation.
     """
 
