@@ -1,36 +1,38 @@
-"""Progress of a run over several pictures: one line that redraws on a terminal, silence elsewhere."""
+"""Progress of what takes long: one line that redraws on a terminal, silence elsewhere."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from clippy_cli import console
 from clippy_core import events
 
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
-class BatchProgress:
-    """A sink that draws a bar on stderr if that is a terminal, and names failures as they happen with ``--verbose``."""
+
+class _Bar:
+    """A bar on stderr if that is a terminal and ``--quiet`` was not asked for; else nothing."""
 
     def __init__(self) -> None:
-        self._bar = None
-        self._task = None
-        self._failed = 0
+        self._bar: Progress | None = None
+        self._task: Any = None
+
+    def _columns(self) -> "tuple[ProgressColumn, ...]":
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
         if console.interactive() and console.Settings.verbosity > console.QUIET:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress
 
-            columns = (
-                TextColumn("segmenting"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[failed]} failed"),
-                TimeRemainingColumn(),
-            )
             # Results must reach stdout as they are, so nothing is rerouted; see `aside`.
             self._bar = Progress(
-                *columns, console=console.messages(), transient=True, redirect_stdout=False, redirect_stderr=False
+                *self._columns(),
+                console=console.messages(),
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
             )
             self._bar.start()
         return self
@@ -53,6 +55,20 @@ class BatchProgress:
         finally:
             self._bar.start()
 
+
+class BatchProgress(_Bar):
+    """A sink for runs over several pictures; names every input with ``--verbose``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._failed = 0
+
+    def _columns(self) -> "tuple[ProgressColumn, ...]":
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+        failures = TextColumn("{task.fields[failed]} failed")
+        return TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), failures, TimeRemainingColumn()
+
     def __call__(self, event: events.Event) -> None:
         """Hear of an event."""
         if isinstance(event, events.BatchStarted) and self._bar is not None:
@@ -65,35 +81,26 @@ class BatchProgress:
                 console.notice(f"{event.status} {event.source} ({event.seconds:.2f} s)")
 
 
-class Bytes:
-    """Hears of bytes arrived; a bar on a terminal, silence elsewhere.
+class Bytes(_Bar):
+    """Hears of bytes arrived.
 
     Args:
         title: What is being fetched.
     """
 
     def __init__(self, title: str) -> None:
+        super().__init__()
         self._title = title
-        self._bar = None
-        self._task = None
 
-    def __enter__(self) -> Self:
-        if console.interactive() and console.Settings.verbosity > console.QUIET:
-            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    def _columns(self) -> "tuple[ProgressColumn, ...]":
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 
-            columns = (TextColumn(self._title), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-            self._bar = Progress(*columns, console=console.messages(), transient=True)
-            self._task = self._bar.add_task("", total=None)
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        return TextColumn(self._title), BarColumn(), DownloadColumn(), TransferSpeedColumn()
 
     def __call__(self, arrived: int, total: int | None) -> None:
         """So many bytes are here, of so many."""
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=arrived, total=total)
+        if self._bar is None:
+            return
+        if self._task is None:
+            self._task = self._bar.add_task("", total=total)
+        self._bar.update(self._task, completed=arrived, total=total)

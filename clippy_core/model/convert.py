@@ -35,7 +35,7 @@ from torch import Tensor
 from clippy_core.errors import CheckpointError
 from clippy_core.model.presets import MODELS, Preset, find, get_preset
 from clippy_core.model.tokenizer import Tokenizer
-from clippy_core.model.weights import TOKENIZER, LoadedModel, assign, build, read_config
+from clippy_core.model.weights import TOKENIZER, LoadedModel, assign, build, read_config, read_tensors, unpack
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "params")
 PREFIXES = ("module.", "_orig_mod.", "model.", "params/")
@@ -117,7 +117,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = unpack(read_tensors(path)) if path.suffix == ".safetensors" else _read_pickle(path)
     return _without_prefixes(_tensors(content, path))
 
 
@@ -239,16 +239,6 @@ def _without_second_embedding(state: dict[str, Tensor], source: str) -> dict[str
     elif second in state:
         state[first] = state.pop(second)
     return state
-
-
-def _read_safetensors(path: Path) -> Mapping[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def _read_pickle(path: Path) -> Any:

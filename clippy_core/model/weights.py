@@ -61,7 +61,7 @@ def load_directory(path: str | os.PathLike[str]) -> LoadedModel:
         model = build(config)
     except ConfigError as error:
         raise CheckpointError(f"{path / CONFIG}: {error}") from error
-    assign(model, unpack(_read_tensors(path / WEIGHTS)), str(path / WEIGHTS))
+    assign(model, unpack(read_tensors(path / WEIGHTS)), str(path / WEIGHTS))
     return LoadedModel(model.eval(), Tokenizer(path / TOKENIZER, config.text.max_tokens))
 
 
@@ -257,7 +257,8 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file as they are stored; raises :class:`CheckpointError` if it cannot be read."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

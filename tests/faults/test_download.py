@@ -286,6 +286,15 @@ def test_where_the_rest_cannot_be_had_the_whole_is_fetched_again(site, target, f
     assert site.ranges == [None, asked]
 
 
+def test_what_was_known_of_an_overwritten_partial_file_is_forgotten(site, target):
+    begun(site, target)
+    site.answers = [Answer(until=150_000, validator=None, ranges=False)]
+    refusal(site.url, target, attempts=1)
+    assert names(target) == ["weights.bin.part"]
+    download(site.url, target, sha256=sha256(CONTENT))
+    assert site.ranges == ["bytes=100000-", None]
+
+
 def test_a_weak_etag_leaves_the_date(site, target):
     site.answers = [Answer(until=100_000, validator=("Last-Modified", DAY), headers={"ETag": 'W/"1"'})]
     site.usual = Answer(validator=("Last-Modified", DAY), headers={"ETag": 'W/"2"'})
@@ -490,6 +499,14 @@ def test_a_wrong_size_is_refused(site, target, length, left):
     assert names(target) == left
 
 
+def test_a_file_without_end_is_left_once_it_is_longer_than_it_should_be(site, target):
+    steps = []
+    site.content, site.usual = LARGE, Answer(length=False)
+    assert "more than" in refusal(site.url, target, size=1000, progress=lambda arrived, total: steps.append(arrived))
+    assert steps[-1] <= 1000 + module.PIECE
+    assert names(target) == []
+
+
 def test_an_empty_file_is_refused_unless_it_should_be_empty(site, target):
     site.usual = Answer(body=b"")
     assert "empty" in refusal(site.url, target, attempts=2)
@@ -575,6 +592,20 @@ def test_a_server_that_goes_away_in_the_middle_is_waited_for(site, target, monke
     download(site.url, target, sha256=sha256(CONTENT))
     assert_is(target, CONTENT)
     assert (len(connections), site.ranges) == (4, [None, "bytes=100000-"])
+
+
+def test_a_connection_that_breaks_as_it_is_made_is_tried_again(site, target, monkeypatch):
+    broken = [ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")]
+    connect = socket.create_connection
+
+    def break_once(*args, **more):
+        if broken:
+            raise broken.pop()
+        return connect(*args, **more)
+
+    monkeypatch.setattr(socket, "create_connection", break_once)
+    download(site.url, target, sha256=sha256(CONTENT))
+    assert_is(target, CONTENT)
 
 
 @pytest.mark.parametrize("sha", [None, sha256(CONTENT)], ids=["recorded", "given"])

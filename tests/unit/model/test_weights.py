@@ -415,7 +415,7 @@ def test_damage_to_a_header_is_refused_with_one_kind_of_error(saved, tmp_path, t
     path.write_bytes(damaged)
     refusal = f"{path}: none"
     try:
-        assign(tiny_model, unpack(weights._read_tensors(path)), str(path))
+        assign(tiny_model, unpack(weights.read_tensors(path)), str(path))
     except CheckpointError as error:
         refusal = str(error)
     assert refusal.startswith(f"{path}: ")
