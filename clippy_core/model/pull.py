@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from clippy_core.errors import UsageError
-from clippy_core.model.cache import model_folder
+from clippy_core.model.cache import locked, model_folder, remove_stale_parts
 from clippy_core.model.download import download
-from clippy_core.model.presets import get_preset
+from clippy_core.model.presets import Preset, PublishedWeights, get_preset
 
 Progress = Callable[[int, int | None], None]
 
@@ -31,8 +32,17 @@ def pull(name: str, *, progress: Progress = lambda arrived, total: None) -> Path
     if preset.weights is None:
         raise UsageError(f"model {name!r} has no published weights to fetch; {preset.source}")
     folder = model_folder(name)
-    checkpoint = folder.with_name(f"{folder.name}.download") / Path(preset.weights.url).name
-    fetched = download(preset.weights.url, checkpoint, sha256=preset.weights.sha256, progress=progress)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale_parts(folder.parent)
+    with locked(folder):
+        if not (folder / "manifest.json").is_file():  # another process may have brought it meanwhile
+            _fetch(name, preset, preset.weights, folder, progress)
+    return folder
+
+
+def _fetch(name: str, preset: Preset, weights: PublishedWeights, folder: Path, progress: Progress) -> None:
+    checkpoint = folder.with_name(f"{folder.name}.download") / Path(urlsplit(weights.url).path).name
+    fetched = download(weights.url, checkpoint, sha256=weights.sha256, progress=progress)
     from clippy_core.model.convert import load_checkpoint
     from clippy_core.model.weights import save_directory
 
@@ -41,8 +51,7 @@ def pull(name: str, *, progress: Progress = lambda arrived, total: None) -> Path
     card = (
         "---\nlibrary_name: clippy-vlm\npipeline_tag: image-segmentation\n---\n"
         f"# {config.name}\n\n{config.description}\n\n"
-        f"Converted from {preset.weights.url} (SHA-256 {fetched}).\n\nQuality: {config.quality}\n"
+        f"Converted from {weights.url} (SHA-256 {fetched}).\n\nQuality: {config.quality}\n"
     )
     save_directory(folder, loaded.model, loaded.tokenizer.path.read_bytes(), card)
     checkpoint.unlink()
-    return folder

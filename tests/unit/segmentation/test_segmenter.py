@@ -193,7 +193,7 @@ def test_labels_are_checked_before_the_picture_is_read(segmenter):
 @pytest.mark.parametrize(
     ("model", "options", "error", "message"),
     [
-        pytest.param("clippy-lit", {}, UsageError, "did you mean clippy-lite?", id="near name"),
+        pytest.param("clippy-lit", {}, UsageError, "did you mean clippy-lite", id="near name"),
         pytest.param("no/such/folder", {}, DataError, "no such model directory", id="missing folder"),
         pytest.param("clippy-lite", {"device": "gpu"}, UsageError, "accepted: auto, cpu, cuda", id="device"),
         pytest.param("clippy-lite", {"device": "cuda:4096"}, DeviceError, "cannot be used", id="missing GPU"),
