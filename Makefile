@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: help test test-slow check format docs
+.PHONY: help test test-slow check format docs bench
 
 help: ## Say what the targets do.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -19,6 +19,9 @@ check: ## Lint, formatting, types.
 format: ## Format the code.
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
+
+bench: ## Measure label maps on the documentation's photograph (half an hour) into benchmarks/label_map.csv.
+	$(PYTHON) benchmarks/label_map.py
 
 docs: ## Regenerate the command reference and the pictures in the README.
 	$(PYTHON) docs/build.py

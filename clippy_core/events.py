@@ -9,13 +9,6 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Notice:
-    """Something the user should know once, such as which device was taken and why."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class BatchStarted:
     """A run over several inputs begins; ``skipped`` of ``total`` were finished by an earlier run."""
 
@@ -43,7 +36,7 @@ class BatchFinished:
     seconds: float
 
 
-Event = Notice | BatchStarted | ItemFinished | BatchFinished
+Event = BatchStarted | ItemFinished | BatchFinished
 Sink = Callable[[Event], None]
 
 

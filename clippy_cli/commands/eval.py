@@ -46,7 +46,7 @@ def evaluate(
     if segmenter.placement.notice:
         console.warn(segmenter.placement.notice)
     report = run(segmenter, data, chosen)
-    document = {**asdict(report), "version": __version__}
+    document = {**asdict(report), "checkpoint": checkpoint and str(checkpoint), "version": __version__}
     write_json(out / "eval.json", document)
     if json:
         console.print_json(document)

@@ -7,8 +7,8 @@ Importing this package imports neither torch nor triton.
 """
 
 from clippy_core.kernels.dispatch import IMPLEMENTATIONS, label_map
-from clippy_core.kernels.logits import average_windows, patch_logits
+from clippy_core.kernels.logits import patch_logits
 from clippy_core.kernels.result import LabelMap
 from clippy_core.kernels.softmax import softmax_label_map
 
-__all__ = ["IMPLEMENTATIONS", "LabelMap", "average_windows", "label_map", "patch_logits", "softmax_label_map"]
+__all__ = ["IMPLEMENTATIONS", "LabelMap", "label_map", "patch_logits", "softmax_label_map"]

@@ -269,7 +269,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 class _SkipInitialisation(TorchFunctionMode):
-    """Leaves new parameters unfilled: drawing random numbers that are overwritten at once takes most of a load."""
+    """Leaves new parameters unfilled: drawing random numbers that are overwritten at once is time lost."""
 
     _RANDOM = frozenset({"normal_", "uniform_", "trunc_normal_", "erfinv_"})
 

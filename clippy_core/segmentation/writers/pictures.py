@@ -14,8 +14,8 @@ from clippy_core.segmentation.palette import UNDECIDED_COLOUR
 from clippy_core.segmentation.result import Segmentation
 from clippy_core.segmentation.writers import with_suffix
 
-# Measured on a 12-megapixel overlay: 0.6 of the time of OpenCV's default for about the same size. Photographs hardly
-# shrink by searching for repetitions, so only the filter and the entropy code are left to work.
+# On a 12-megapixel overlay 0.42 s and 15.5 MB; OpenCV's default takes 0.49 s and 15.1 MB, its level 1 alone 0.76 s.
+# Photographs hardly shrink by searching for repetitions, so only the filter and the entropy code are left to work.
 PHOTO = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, 2, cv2.IMWRITE_PNG_FILTER, 64)
 FLAT = (cv2.IMWRITE_PNG_COMPRESSION, 6)
 

@@ -230,10 +230,9 @@ def test_import_is_light_and_the_cpu_needs_no_torch():
     code = """
 import sys
 import numpy as np
-from clippy_core.kernels import average_windows, label_map, patch_logits, softmax_label_map
+from clippy_core.kernels import label_map, patch_logits, softmax_label_map
 rng = np.random.default_rng(0)
 logits_hwK = patch_logits(rng.random((20, 8)), rng.random((30, 8)), (4, 5))
-logits_hwK = average_windows([logits_hwK], [(0, 0)], (4, 5))
 label_map(logits_hwK, (40, 50), scores=True, margins=True, groups=[0] * 10 + [1] * 20)
 softmax_label_map(logits_hwK, (40, 50), scale=10.0)
 print(sorted({"torch", "numba", "triton"} & set(sys.modules)))

@@ -1,11 +1,11 @@
-"""Patch logits and the average of windows."""
+"""Patch logits."""
 
 import numpy as np
 import pytest
 import torch
 
 from clippy_core.errors import DataError
-from clippy_core.kernels import average_windows, patch_logits
+from clippy_core.kernels import patch_logits
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -42,34 +42,3 @@ def test_patch_logits_stay_float32_under_autocast(dtype):
 def test_patch_logits_refuse(features, labels, grid, message):
     with pytest.raises(DataError, match=message):
         patch_logits(np.zeros(features, np.float32), np.zeros(labels, np.float32), grid)
-
-
-@pytest.mark.parametrize("wrap", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
-def test_average_windows(wrap):
-    ones, threes = np.full((2, 2, 3), 1, np.float32), np.full((2, 2, 3), 3, np.float32)
-    average_hwK = average_windows([wrap(ones), wrap(threes)], [(0, 0), (0, 1)], (2, 3))
-    assert isinstance(average_hwK, type(wrap(ones)))
-    np.testing.assert_array_equal(np.asarray(average_hwK)[..., 0], [[1, 2, 3], [1, 2, 3]])
-
-
-def test_average_of_windows_cut_from_one_grid_is_that_grid():
-    whole_hwK = np.random.default_rng(0).standard_normal((7, 9, 4)).astype(np.float32)
-    corners = [(y, x) for y in (0, 2, 3) for x in (0, 3, 5)]
-    windows = [whole_hwK[y : y + 4, x : x + 4] for y, x in corners]
-    np.testing.assert_allclose(average_windows(windows, corners, (7, 9)), whole_hwK, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("shapes", "corners", "message"),
-    [
-        ([], [], "averaging needs windows"),
-        ([(2, 2, 3)], [(0, 0), (1, 1)], "a corner for each: 1 and 2"),
-        ([(2, 2, 3)], [(2, 0)], "2 x 2 x 3 at row 2, column 0 does not fit a grid of 3 x 3"),
-        ([(2, 2, 3)], [(0, -1)], "does not fit"),
-        ([(3, 3, 3), (3, 3, 4)], [(0, 0), (0, 0)], "3 x 3 x 4 .* 3 labels"),
-        ([(2, 2, 3)], [(0, 0)], "5 of 9 patches are covered by no window"),
-    ],
-)
-def test_average_windows_refuse(shapes, corners, message):
-    with pytest.raises(DataError, match=message):
-        average_windows([np.zeros(shape, np.float32) for shape in shapes], corners, (3, 3))
