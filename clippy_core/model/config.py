@@ -1,47 +1,18 @@
 """What a model is, as data: enough to build it, prepare its input and describe it. Imports no torch."""
 
-import dataclasses
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from types import UnionType
-from typing import Any, Self, get_args, get_origin
+from dataclasses import dataclass, field
+from typing import Any
 
-from clippy_core.errors import ConfigError
+from clippy_core.configuration import FromDict, check_types, require
 
 IMAGE_POOLS = ("max", "mean", "cls")
 TEXT_POOLS = ("mean", "cls")
 DENSE_ACTIVATIONS = ("identity", "tanh")
 
 
-class _FromDict:
-    """Frozen dataclasses that are read from plain dictionaries and name a field they do not know."""
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from plain data, as read from JSON or TOML.
-
-        Raises:
-            ConfigError: A field that does not exist, is missing, or has a value that is not accepted.
-        """
-        if not isinstance(values, Mapping):
-            raise ConfigError(f"{cls.__name__}: a table of fields is expected, not {values!r}")
-        known = {entry.name for entry in fields(cls)}  # type: ignore[arg-type]
-        unknown = sorted(set(values) - known, key=str)
-        if unknown:
-            raise ConfigError(f"{cls.__name__} has no field {unknown[0]!r}; known: {', '.join(sorted(known))}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"{cls.__name__}: {error}") from error
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data that :meth:`from_dict` reads back."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload]
-
-
 @dataclass(frozen=True)
-class VisionConfig(_FromDict):
+class VisionConfig(FromDict):
     """The image tower: any timm backbone that yields a grid.
 
     Attributes:
@@ -67,21 +38,21 @@ class VisionConfig(_FromDict):
     trunk_args: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_types(self, "vision.")
-        _require(self.pool in IMAGE_POOLS, "vision.pool", self.pool, f"one of {', '.join(IMAGE_POOLS)}")
-        _require(self.size > 0, "vision.size", self.size, "a positive number of pixels")
-        _require(
+        check_types(self, "vision.")
+        require(self.pool in IMAGE_POOLS, "vision.pool", self.pool, f"one of {', '.join(IMAGE_POOLS)}")
+        require(self.size > 0, "vision.size", self.size, "a positive number of pixels")
+        require(
             self.output_stride in (None, 8, 16, 32), "vision.output_stride", self.output_stride, "8, 16, 32 or none"
         )
-        _require(_three_numbers(self.mean), "vision.mean", self.mean, "three numbers")
-        _require(_three_numbers(self.std) and min(self.std) > 0, "vision.std", self.std, "three positive numbers")
-        _require(
+        require(_three_numbers(self.mean), "vision.mean", self.mean, "three numbers")
+        require(_three_numbers(self.std) and min(self.std) > 0, "vision.std", self.std, "three positive numbers")
+        require(
             self.projection is None or self.projection > 0, "vision.projection", self.projection, "a positive width"
         )
 
 
 @dataclass(frozen=True)
-class TextConfig(_FromDict):
+class TextConfig(FromDict):
     """The text tower: any Hugging Face text encoder, pooled to one vector.
 
     Attributes:
@@ -103,23 +74,23 @@ class TextConfig(_FromDict):
     max_tokens: int = 77
 
     def __post_init__(self) -> None:
-        _check_types(self, "text.")
-        _require("model_type" in self.encoder, "text.encoder", sorted(self.encoder), "a table with model_type")
-        _require(self.pool in TEXT_POOLS, "text.pool", self.pool, f"one of {', '.join(TEXT_POOLS)}")
-        _require(
+        check_types(self, "text.")
+        require("model_type" in self.encoder, "text.encoder", sorted(self.encoder), "a table with model_type")
+        require(self.pool in TEXT_POOLS, "text.pool", self.pool, f"one of {', '.join(TEXT_POOLS)}")
+        require(
             self.dense_activation in DENSE_ACTIVATIONS,
             "text.dense_activation",
             self.dense_activation,
             f"one of {', '.join(DENSE_ACTIVATIONS)}",
         )
-        _require(self.max_tokens > 1, "text.max_tokens", self.max_tokens, "at least 2")
+        require(self.max_tokens > 1, "text.max_tokens", self.max_tokens, "at least 2")
         for name in ("dense", "projection"):
             width = getattr(self, name)
-            _require(width is None or width > 0, f"text.{name}", width, "a positive width")
+            require(width is None or width > 0, f"text.{name}", width, "a positive width")
 
 
 @dataclass(frozen=True)
-class ModelConfig(_FromDict):
+class ModelConfig(FromDict):
     """A dual encoder and how to use it.
 
     Attributes:
@@ -147,44 +118,13 @@ class ModelConfig(_FromDict):
             object.__setattr__(self, "vision", VisionConfig.from_dict(self.vision))
         if not isinstance(self.text, TextConfig):
             object.__setattr__(self, "text", TextConfig.from_dict(self.text))
-        _check_types(self, "")
+        check_types(self, "")
         for template in self.templates:
             well_formed = isinstance(template, str) and template.count("{}") == 1
-            _require(well_formed, "templates", template, "each with exactly one {}")
-        _require(len(self.templates) > 0, "templates", self.templates, "at least one")
-        _require(0 < self.logit_scale <= 100, "logit_scale", self.logit_scale, "above 0 and at most 100")
-
-
-_TYPE_NAMES: dict[Any, str] = {
-    str: "text",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    dict: "a table",
-    tuple: "a list",
-    type(None): "none",
-}
-
-
-def _check_types(config: Any, table: str) -> None:
-    """Refuse a field whose value is of another type than declared; lists, as JSON has them, become tuples."""
-    for entry in fields(config):
-        value = getattr(config, entry.name)
-        if isinstance(value, list):
-            value = tuple(value)
-            object.__setattr__(config, entry.name, value)
-        declared = get_args(entry.type) if isinstance(entry.type, UnionType) else (entry.type,)
-        kinds: list[Any] = [get_origin(kind) or kind for kind in declared]
-        fits = type(value) in kinds or (not isinstance(value, bool) and isinstance(value, tuple(kinds)))
-        whole_for_number = float in kinds and type(value) is int
-        accepted = " or ".join(_TYPE_NAMES.get(kind, str(kind)) for kind in kinds)
-        _require(fits or whole_for_number, f"{table}{entry.name}", value, accepted)
+            require(well_formed, "templates", template, "each with exactly one {}")
+        require(len(self.templates) > 0, "templates", self.templates, "at least one")
+        require(0 < self.logit_scale <= 100, "logit_scale", self.logit_scale, "above 0 and at most 100")
 
 
 def _three_numbers(values: tuple[Any, ...]) -> bool:
     return len(values) == 3 and all(type(value) in (int, float) and math.isfinite(value) for value in values)
-
-
-def _require(condition: bool, name: str, value: Any, accepted: str) -> None:
-    if not condition:
-        raise ConfigError(f"{name} is {value!r}; accepted: {accepted}")

@@ -16,7 +16,7 @@ ROOT = Path(clippy_core.__file__).resolve().parents[1]
 FILES = sorted(path for package in ("clippy_core", "clippy_cli") for path in (ROOT / package).rglob("*.py"))
 
 JOBS = {"segmentation", "training", "evaluation", "analysis", "export"}
-BASE = {"errors", "events", "files", "images", "prompts", "registry", "version"}
+BASE = {"configuration", "errors", "events", "files", "images", "prompts", "registry", "version"}
 # What each part of the core may import besides itself; the command line may import everything.
 MAY_IMPORT = {
     "errors": set(),
@@ -34,6 +34,7 @@ WITHOUT_TORCH = [
     "clippy_core.errors",
     "clippy_core.registry",
     "clippy_core.prompts",
+    "clippy_core.configuration",
     "clippy_core.model.config",
     "clippy_core.model.presets",
 ]

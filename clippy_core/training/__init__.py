@@ -1,0 +1,1 @@
+"""Contrastive training: data, loss, loop, checkpoints."""
