@@ -24,8 +24,8 @@ class DataConfig(FromDict):
     """What to train on.
 
     Attributes:
-        sources: Shards with braces or globs (``shards/{0000..0099}.tar``), a shard list (``.json``), ``pipe:`` commands,
-            ``http(s)`` addresses, ``.csv``/``.tsv`` files, folders of pictures with captions, or ``shapes``.
+        sources: Shards with braces or globs (``shards/{0000..0099}.tar``), a shard list (``.json``), ``pipe:``
+            commands, ``http(s)`` addresses, ``.csv``/``.tsv`` files, folders of pictures with captions, or ``shapes``.
         samples: Samples in an epoch; None for all there are (20,000 for ``shapes``, which never end).
         size: Side in pixels of the square pictures trained on; None for the model's own.
         crop: Smallest share of a picture's area that a random crop keeps, 0…1; 1 takes the whole picture, squashed.
@@ -67,8 +67,8 @@ class StartConfig(FromDict):
 
     Attributes:
         name: A model that ``clippy models`` lists, or its directory.
-        init_vision: Where the image tower starts: ``random``, ``timm:NAME``, ``hf:ID`` or a directory; None for what the
-            preset says.
+        init_vision: Where the image tower starts: ``random``, ``timm:NAME``, ``hf:ID`` or a directory; None for what
+            the preset says.
         init_text: The same for the text tower.
         pool: ``max``, ``mean`` or ``cls`` instead of the preset's own pooling.
         freeze: Beginnings of parameter names that are not trained, such as ``text`` or ``vision.trunk.blocks.0.``.
