@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from clippy_core.segmentation.options import SegmentOptions
 
 
-def _folder(out: Path) -> Path:
+def folder(out: Path) -> Path:
     """Refuse a folder that cannot be written before hours of work are lost to it."""
     from clippy_core.errors import UsageError
 
@@ -23,7 +23,13 @@ def _folder(out: Path) -> Path:
 
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", metavar="NAME|DIR", help="A model that `clippy models` lists, or its directory.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|DIR",
+        help="A model that `clippy models` lists, its directory, or hf:ORG/NAME on the Hugging Face hub.",
+    ),
 ]
 Checkpoint = Annotated[
     Path | None,
@@ -68,7 +74,7 @@ Background = Annotated[
         help="When a pixel is none of these: none, threshold=T (cosine), margin=T, softmax=P, or words: wall|floor.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for outputs.", callback=_folder)]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for outputs.", callback=folder)]
 
 
 def words(text: str) -> str:

@@ -111,3 +111,49 @@ def draw() -> Callable[..., Path]:
         return path
 
     return picture
+
+
+@pytest.fixture(scope="session")
+def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory to train from: a ViT of two blocks and a BERT of one, without dropout; 100,000 parameters."""
+    import json
+
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    from clippy_core.model.config import ModelConfig, TextConfig, VisionConfig
+    from clippy_core.model.dual_encoder import DualEncoder
+    from clippy_core.model.weights import save_directory
+    from clippy_core.shapes import CLASSES
+
+    words = [word for name in CLASSES for word in name.split()]
+    words += "a an the of on under over in and photo picture two three red green blue".split()
+    vocabulary = {word: number for number, word in enumerate(dict.fromkeys(["[PAD]", "[UNK]", *words]))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    vision = VisionConfig(
+        "vit_tiny_patch16_224",
+        size=32,
+        projection=24,
+        trunk_args={"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2},
+    )
+    bert = {
+        "model_type": "bert",
+        "vocab_size": len(vocabulary),
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    config = ModelConfig("tiny", vision, TextConfig(bert, projection=24, max_tokens=24), licence="Apache-2.0")
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    model = DualEncoder(config)
+    torch.random.set_rng_state(state)
+    directory = tmp_path_factory.mktemp("tiny") / "model"
+    save_directory(directory, model, json.dumps(json.loads(tokenizer.to_str())).encode(), "# tiny\n")
+    return directory

@@ -7,6 +7,7 @@ COMMANDS = Registry(
     "command",
     {
         "segment": ("clippy_cli.commands.segment:segment", "Label every pixel of images, folders, globs or stdin."),
+        "train": ("clippy_cli.commands.train:train", "Train a model on pictures with captions."),
         "eval": ("clippy_cli.commands.eval:evaluate", "Measure a model on a benchmark."),
         "export": ("clippy_cli.commands.export:export", "Write a model in another form."),
         "models": ("clippy_cli.commands.models:app", "Which models there are, and where their weights come from."),

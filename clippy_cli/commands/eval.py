@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 def evaluate(
     benchmark: Annotated[str, typer.Argument(metavar="BENCHMARK", help="A benchmark that `clippy plugins` lists.")],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The data set's folder.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="The data set's folder; not for `shapes`, which has none."),
+    ] = None,
     model: options.Model = "clippy-lite",
     checkpoint: options.Checkpoint = None,
     device: options.Device = "auto",
@@ -29,16 +32,15 @@ def evaluate(
     json: options.Json = False,
 ) -> None:
     """Measure a model on a benchmark; prints a table and writes eval.json with every choice that was made."""
-    from clippy_core.errors import DataError, UsageError
-    from clippy_core.evaluation.benchmarks import BENCHMARKS, BenchmarkOptions
+    from clippy_core.errors import UsageError
+    from clippy_core.evaluation.benchmarks import BENCHMARKS, BenchmarkOptions, check_data
     from clippy_core.files import write_json
     from clippy_core.version import __version__
 
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is {limit}; accepted: 1 or more")
     run = usable.load(BENCHMARKS, benchmark)
-    if not data.is_dir():
-        raise DataError(f"--data {data}: no such folder")
+    data = check_data(benchmark, run, data)
     chosen = BenchmarkOptions(options.segment_options(size, template, background, window, stride), limit)
     from clippy_core.segmentation.segmenter import load
 

@@ -32,20 +32,23 @@ def list_models(json: options.Json = False) -> None:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("model", "on disk", "what it is", "licence", "package"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("model", "on disk", "parameters", "pixels", "what it is", "licence", "package"):
+        numbers = heading in ("on disk", "parameters", "pixels")
+        table.add_column(heading, overflow="fold", justify="right" if numbers else "left", no_wrap=numbers)
     for card in cards:
         if card["error"]:
             console.warn(card["error"])
         on_disk = _megabytes(card["bytes"]) if card["bytes"] else "–"
         about = Text("cannot be used", "red") if card["error"] else Text(card["description"])
-        table.add_row(Text(card["name"]), on_disk, about, Text(card["licence"]), Text(card["package"]))
+        parameters = f"{card['parameters'] / 1e6:.1f} M" if card["parameters"] else "–"
+        numbers = on_disk, parameters, str(card["size"] or "–")
+        table.add_row(Text(card["name"]), *numbers, about, Text(card["licence"]), Text(card["package"]))
     console.results().print(table)
 
 
 @app.command("info")
 def info(
-    name: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name or directory.")],
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name or directory, or hf:ORG/NAME.")],
     json: options.Json = False,
 ) -> None:
     """Everything known about one model."""
@@ -80,6 +83,35 @@ def pull_model(
         console.print_json({"model": name, "directory": str(directory)})
     else:
         console.results().print(str(directory), markup=False, soft_wrap=True)
+
+
+@app.command("push")
+def push_model(
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name or directory.")],
+    repository: Annotated[str, typer.Argument(metavar="REPO", help="Repository on the hub: ORG/NAME.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="If the repository has to be made, make it private.")
+    ] = False,
+    revision: Annotated[
+        str | None, typer.Option("--revision", metavar="BRANCH", help="Branch to push to. (default: main)")
+    ] = None,
+    message: Annotated[
+        str | None, typer.Option("--message", metavar="TEXT", help="Message of the commit. (default: names the model)")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Put a model on the Hugging Face hub, from where --model hf:ORG/NAME loads it.
+
+    The token is the one of `hf auth login` or HF_TOKEN.
+    """
+    from clippy_core.model.presets import find
+    from clippy_core.model.push import push
+
+    url = push(find(name), repository, private=private, revision=revision, message=message)
+    if json:
+        console.print_json({"model": name, "url": url})
+    else:
+        console.results().print(url, markup=False, soft_wrap=True)
 
 
 def _shown(key: str, value: Any) -> str:

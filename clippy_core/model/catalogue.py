@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from clippy_core.errors import CheckpointError, ClippyError, PluginError
-from clippy_core.model.config import ModelConfig
+from clippy_core.model.directory import read_config
+from clippy_core.model.hub import PREFIX
 from clippy_core.model.presets import MODELS, Preset, find, get_preset
 from clippy_core.registry import OWN_DISTRIBUTION, Entry
 
@@ -18,7 +19,7 @@ def catalogue() -> list[dict[str, Any]]:
 
 
 def describe(model: str) -> dict[str, Any]:
-    """Everything known about one model, by registered name or directory.
+    """Everything known about one model, by registered name, directory or ``hf:ORG/NAME``.
 
     Raises:
         UsageError: An unknown name.
@@ -28,8 +29,12 @@ def describe(model: str) -> dict[str, Any]:
     if model in MODELS:
         return {"name": model, **_facts(get_preset(model)), "package": MODELS.entry(model).source}
     directory = find(model)
-    config = _read_config(directory)
-    return {"name": config.name, **_facts(Preset(config, directory, str(directory))), "package": ""}
+    config = read_config(directory)
+    return {
+        "name": config.name,
+        **_facts(Preset(config, directory, model if model.startswith(PREFIX) else str(directory))),
+        "package": "",
+    }
 
 
 def _entry_card(entry: Entry) -> dict[str, Any]:
@@ -46,6 +51,9 @@ def _entry_card(entry: Entry) -> dict[str, Any]:
         "name": entry.name,
         "description": facts.get("description", ""),
         "licence": facts.get("licence", ""),
+        "parameters": facts.get("parameters"),
+        "size": facts.get("size"),
+        "source": facts.get("source", ""),
         "on_disk": facts.get("on_disk", False),
         "bytes": facts.get("bytes", 0),
         "package": entry.source,
@@ -61,13 +69,16 @@ def _facts(preset: Preset) -> dict[str, Any]:
         "description": config.description,
         "quality": config.quality,
         "licence": config.licence,
-        "parameters": count_parameters(weights) if on_disk and weights else None,
+        "parameters": count_parameters(weights) if on_disk and weights else preset.parameters,
         "image_tower": config.vision.backbone,
         "text_tower": str(config.text.encoder.get("model_type")),
         "pooling": config.vision.pool,
         "size": config.vision.size,
         "templates": list(config.templates),
         "source": preset.source,
+        "weights": preset.weights.url if preset.weights else None,
+        "image_tower_starts_from": preset.init_vision,
+        "text_tower_starts_from": preset.init_text,
         "directory": str(directory) if directory else None,
         "on_disk": on_disk,
         "bytes": sum(file.stat().st_size for file in directory.iterdir()) if on_disk and directory else 0,
@@ -97,10 +108,3 @@ def _is_parameter(key: str, tensors: dict[str, Any]) -> bool:
     packing_scale = key.endswith(".scale") and f"{key.removesuffix('.scale')}.int8" in tensors
     statistic = key.endswith((".running_mean", ".running_var"))
     return not packing_scale and not statistic and tensors[key]["dtype"] not in ("I64", "I32", "BOOL", "U8")
-
-
-def _read_config(directory: Path) -> ModelConfig:
-    try:
-        return ModelConfig.from_dict(json.loads((directory / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, ClippyError) as error:
-        raise CheckpointError(f"{directory}: no readable config.json ({error})") from error

@@ -33,9 +33,10 @@ import torch
 from torch import Tensor
 
 from clippy_core.errors import CheckpointError
+from clippy_core.model.directory import TOKENIZER, read_config
 from clippy_core.model.presets import MODELS, Preset, find, get_preset
 from clippy_core.model.tokenizer import Tokenizer
-from clippy_core.model.weights import TOKENIZER, LoadedModel, assign, build, read_config, read_tensors, unpack
+from clippy_core.model.weights import LoadedModel, assign, build, read_tensors, unpack
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "params")
 PREFIXES = ("module.", "_orig_mod.", "model.", "params/")
@@ -117,8 +118,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
+    return without_prefixes(read_file(path))
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """As :func:`read_checkpoint`, for a file that is there, with prefixes left on."""
     content = unpack(read_tensors(path)) if path.suffix == ".safetensors" else _read_pickle(path)
-    return _without_prefixes(_tensors(content, path))
+    return _tensors(content, path)
 
 
 def convert(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
@@ -281,7 +287,8 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take off what wrappers of models put before every name."""
     while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None):
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state

@@ -60,5 +60,5 @@ class DualEncoder(nn.Module):
 
     def forward(self, pixels_B3HW: Tensor, ids_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pooled image embeddings, text embeddings, and the factor on their cosines (at most 100)."""
-        image = self.encode_image(pixels_B3HW)
-        return image.pooled_BD, self.encode_text(ids_BL, mask_BL), self.logit_scale.exp().clamp(max=100.0)
+        pooled_BD = unit(self.vision.pool(self.vision(pixels_B3HW)))
+        return pooled_BD, self.encode_text(ids_BL, mask_BL), self.logit_scale.exp().clamp(max=100.0)

@@ -38,7 +38,9 @@ def clippy_b_16() -> Preset:
         "published: ImageNet top-1 44.98, VOC mIoU 42.1 (on VOC train, with masks that do not line up)",
     )
     weights = PublishedWeights("https://github.com/kahnchana/clippy/releases/download/v1.0/clippy_5k.pt", None)
-    return _preset(config, "vit_base_patch16_224.dino", "github.com/kahnchana/clippy, release v1.0", weights)
+    return _preset(
+        config, "vit_base_patch16_224.dino", 196_017_025, "github.com/kahnchana/clippy, release v1.0", weights
+    )
 
 
 def clippy_b_16_paper() -> Preset:
@@ -49,7 +51,7 @@ def clippy_b_16_paper() -> Preset:
         "ViT-B/16 (DINO) and Sentence-T5 base, max over patches as in the paper",
         "paper, CC-12M: ImageNet top-1 45.3, VOC mIoU 50.8, VOC JS 47.5; no weights were published",
     )
-    return _preset(config, "vit_base_patch16_224.dino")
+    return _preset(config, "vit_base_patch16_224.dino", 196_017_025)
 
 
 def clippy_s_16() -> Preset:
@@ -59,21 +61,21 @@ def clippy_s_16() -> Preset:
         VisionConfig("vit_small_patch16_224", projection=768),
         "ViT-S/16 (DINO) with a projection, and Sentence-T5 base",
     )
-    return _preset(config, "vit_small_patch16_224.dino")
+    return _preset(config, "vit_small_patch16_224.dino", 132_178_945)
 
 
 def clippy_b_14_dinov2() -> Preset:
     """DINOv2 with four register tokens, patch 14."""
     vision = VisionConfig("vit_base_patch14_reg4_dinov2", 448, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     config = _paper("clippy-B-14-dinov2", vision, "ViT-B/14 with registers (DINOv2) and Sentence-T5 base")
-    return _preset(config, "vit_base_patch14_reg4_dinov2.lvd142m")
+    return _preset(config, "vit_base_patch14_reg4_dinov2.lvd142m", 196_800_385)
 
 
 def clippy_b_16_dinov3() -> Preset:
     """DINOv3 with four register tokens and rotary positions, patch 16."""
     vision = VisionConfig("vit_base_patch16_dinov3", 448, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     config = _paper("clippy-B-16-dinov3", vision, "ViT-B/16 with registers (DINOv3) and Sentence-T5 base")
-    return _preset(config, "vit_base_patch16_dinov3.lvd1689m")
+    return _preset(config, "vit_base_patch16_dinov3.lvd1689m", 195_859_585)
 
 
 def clippy_micro() -> Preset:
@@ -101,7 +103,7 @@ def clippy_micro() -> Preset:
         description="4-layer ViT on 64×64 pictures and a 2-layer BERT, for experiments",
         licence="Apache-2.0",
     )
-    return Preset(config, None, "train it with your data", tokenizer=str(BUNDLED / "clippy-lite"))
+    return Preset(config, None, "train it with your data", tokenizer=str(BUNDLED / "clippy-lite"), parameters=5_154_945)
 
 
 def _paper(name: str, vision: VisionConfig, description: str, quality: str = "not trained yet") -> ModelConfig:
@@ -114,9 +116,19 @@ def _paper(name: str, vision: VisionConfig, description: str, quality: str = "no
 def _preset(
     config: ModelConfig,
     init_vision: str,
+    parameters: int,
     source: str = "train it with your data",
     weights: PublishedWeights | None = None,
 ) -> Preset:
     folder = model_folder(config.name)
     directory = folder if (folder / "manifest.json").is_file() else None
-    return Preset(config, directory, source, weights, f"timm:{init_vision}", f"hf:{SENTENCE_T5}", SENTENCE_T5)
+    return Preset(
+        config,
+        directory,
+        source,
+        weights,
+        init_vision=f"timm:{init_vision}",
+        init_text=f"hf:{SENTENCE_T5}",
+        tokenizer=SENTENCE_T5,
+        parameters=parameters,
+    )

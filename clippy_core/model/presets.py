@@ -6,11 +6,14 @@ A preset is data: a configuration and where its weights come from. To add one, w
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from clippy_core.errors import ClippyError, DataError, PluginError
 from clippy_core.model.config import ModelConfig
+from clippy_core.model.hub import PREFIX, fetch_directory
 from clippy_core.registry import OWN_DISTRIBUTION, Registry
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -41,6 +44,8 @@ class Preset:
         init_vision: Where training of the image tower starts, such as ``"timm:vit_base_patch16_224.dino"``.
         init_text: Where training of the text tower starts, such as ``"hf:sentence-transformers/sentence-t5-base"``.
         tokenizer: Hub id or directory whose ``tokenizer.json`` belongs to the text tower.
+        parameters: Numbers that the model has to learn, for models whose weights are not on this machine.
+        training: Tables of a training configuration that suit this model, such as ``{"optim": {"lr": 1e-3}}``.
     """
 
     config: ModelConfig
@@ -50,6 +55,8 @@ class Preset:
     init_vision: str | None = None
     init_text: str | None = None
     tokenizer: str | None = None
+    parameters: int | None = None
+    training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def clippy_lite() -> Preset:
@@ -99,18 +106,23 @@ def get_preset(name: str) -> Preset:
 
 
 def find(model: str | os.PathLike[str]) -> Path:
-    """Where the weights of a model lie, by registered name or by directory.
+    """Where the weights of a model lie: by registered name, by directory, or as ``hf:ORG/NAME`` on the hub.
+
+    A model on the hub is fetched into the hub's own cache first; without a network, what is there is used.
 
     Raises:
         UsageError: An unknown name; the message offers near ones.
         PluginError: A model of another package that cannot be used; see :func:`get_preset`.
-        DataError: A path that does not exist, or a model whose weights are not on this machine.
+        DataError: A path that does not exist, a model whose weights are not on this machine, or one on the hub that
+            cannot be had.
     """
     if isinstance(model, str) and model in MODELS:
         directory = get_preset(model).directory
         if directory is None:
             raise DataError(_how_to_get(model))
         return Path(directory)
+    if isinstance(model, str) and model.startswith(PREFIX):
+        return fetch_directory(model)
     path = Path(model)
     if path.is_dir() and model != "":
         return path

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from clippy_core.errors import UsageError
 from clippy_core.model.cache import locked, model_folder, remove_stale_parts
+from clippy_core.model.card import model_card
 from clippy_core.model.download import download
 from clippy_core.model.presets import Preset, PublishedWeights, get_preset
 
@@ -47,11 +48,7 @@ def _fetch(name: str, preset: Preset, weights: PublishedWeights, folder: Path, p
     from clippy_core.model.weights import save_directory
 
     loaded = load_checkpoint(name, checkpoint)
-    config = preset.config
-    card = (
-        "---\nlibrary_name: clippy-vlm\npipeline_tag: image-segmentation\n---\n"
-        f"# {config.name}\n\n{config.description}\n\n"
-        f"Converted from {weights.url} (SHA-256 {fetched}).\n\nQuality: {config.quality}\n"
-    )
+    origin = f"Converted from {weights.url} (SHA-256 {fetched})."
+    card = model_card(preset.config, origin)
     save_directory(folder, loaded.model, loaded.tokenizer.path.read_bytes(), card)
     checkpoint.unlink()

@@ -34,6 +34,11 @@ class Tokenizer:
         self._backend.no_padding()
         self._backend.enable_truncation(max_tokens)
 
+    @property
+    def size(self) -> int:
+        """How many tokens there are, those added to the vocabulary included."""
+        return self._backend.get_vocab_size()
+
     def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Token numbers and mask, both ``int64`` of shape (B, L), padded at the right to the longest text.
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
+from timm.layers import PatchDropout, PatchDropoutWithIndices
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,9 +19,10 @@ class ImageFeatures(NamedTuple):
     """What the image tower says about a batch.
 
     Attributes:
-        patches_BPD: Features of the grid locations, row by row, not normalised.
+        patches_BPD: Features of the grid locations, row by row, not normalised; in no order, and fewer, while
+            :meth:`VisionTower.drop_patches` is in effect.
         prefix_BND: Features of prefix tokens (CLS first, then registers); N is 0 for a CNN.
-        grid: (h, w), with P = h·w.
+        grid: (h, w), with P = h·w unless patches were dropped.
     """
 
     patches_BPD: Tensor
@@ -38,9 +40,10 @@ class VisionTower(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.config = config
-        self.trunk = _build_trunk(config)
+        self.trunk = build_trunk(config)
         self.stride = _stride(self.trunk, config)
         self.prefix_tokens = int(getattr(self.trunk, "num_prefix_tokens", 0) or 0)
+        self._reports_kept = getattr(self.trunk, "patch_drop", self.trunk) is None
         self.channels_last_output = getattr(self.trunk, "output_fmt", None) == "NHWC"
         width = int(self.trunk.num_features)  # type: ignore[arg-type]
         self.width = config.projection or width
@@ -80,12 +83,35 @@ class VisionTower(nn.Module):
             prefix = patches[:, :0]
         else:
             prefix, patches = features[:, : self.prefix_tokens], features[:, self.prefix_tokens :]
-        if patches.shape[1] != grid[0] * grid[1]:
+        if patches.shape[1] != self._kept(grid[0] * grid[1]):
             raise ConfigError(
                 f"backbone {self.config.backbone!r} gave {patches.shape[1]} locations where a "
                 f"{grid[0]}×{grid[1]} grid was expected; it does not yield a grid at this size"
             )
         return prefix, patches
+
+    def drop_patches(self, share: float) -> None:
+        """In training mode, leave a random ``share`` (0…1) of every picture's patches out before the first block.
+
+        Source: *Perceptual Grouping in Contrastive Vision-Language Models*, section 3.3 (token sub-sampling).
+
+        Raises:
+            ConfigError: A backbone that cannot leave patches out.
+        """
+        if not hasattr(self.trunk, "patch_drop"):
+            raise ConfigError(
+                f"model.patch_dropout is {share}, but backbone {self.config.backbone!r} cannot leave patches out; "
+                "accepted: 0, or a vision transformer of timm"
+            )
+        # Backbones with rotary positions need to know which patches were kept.
+        layer = PatchDropoutWithIndices if self._reports_kept else PatchDropout
+        self.trunk.patch_drop = layer(share, num_prefix_tokens=self.prefix_tokens)
+
+    def _kept(self, patches: int) -> int:
+        layer = getattr(self.trunk, "patch_drop", None)
+        if not self.training or not isinstance(layer, (PatchDropout, PatchDropoutWithIndices)):
+            return patches
+        return max(1, int(patches * (1 - layer.prob)))
 
     def pool(self, features: ImageFeatures) -> Tensor:
         """One vector an image, shape (B, D), not normalised: max, mean or CLS, as the configuration says.
@@ -100,23 +126,32 @@ class VisionTower(nn.Module):
         return tokens.amax(dim=1) if self.config.pool == "max" else tokens.mean(dim=1)
 
 
-def _build_trunk(config: VisionConfig) -> nn.Module:
-    arguments: dict[str, Any] = {"pretrained": False, "num_classes": 0, **config.trunk_args}
+def build_trunk(config: VisionConfig, **loading: Any) -> nn.Module:
+    """The backbone alone, without a classifier.
+
+    Args:
+        config: Which one.
+        loading: How timm is to load pretrained weights into it; nothing leaves it as it is initialised.
+
+    Raises:
+        ConfigError: timm does not know the backbone or an argument for it.
+    """
+    arguments: dict[str, Any] = dict(config.trunk_args)
     if config.output_stride is not None:
         arguments["output_stride"] = config.output_stride
     if not timm.is_model(config.backbone.split(".")[0]):
         raise ConfigError(f"vision.backbone is {config.backbone!r}; timm {timm.__version__} knows no such model")
+    given = {"num_classes": 0, **arguments, **loading}
     try:
         # Position embeddings that follow the input's size; backbones without such an option do not know the argument.
-        return timm.create_model(config.backbone, **{"dynamic_img_size": True, **arguments})
+        return timm.create_model(config.backbone, **{"dynamic_img_size": True, **given})
     except TypeError:
         pass
     try:
-        return timm.create_model(config.backbone, **arguments)
+        return timm.create_model(config.backbone, **given)
     except (TypeError, ValueError, KeyError, AssertionError, NotImplementedError) as error:
-        given = {name: value for name, value in arguments.items() if name not in ("pretrained", "num_classes")}
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"vision.backbone {config.backbone!r} cannot be built with {given}: {reason}") from error
+        raise ConfigError(f"vision.backbone {config.backbone!r} cannot be built with {arguments}: {reason}") from error
 
 
 def _stride(trunk: nn.Module, config: VisionConfig) -> int:

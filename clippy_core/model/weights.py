@@ -1,41 +1,56 @@
-"""Model directories: what is on disk, and how it becomes a model.
-
-A model directory holds ``config.json`` (:class:`~clippy_core.model.config.ModelConfig`), ``model.safetensors``,
-``tokenizer.json``, a model card ``README.md``, and ``manifest.json`` with the size and SHA-256 of each. A file that
-does not match the manifest is refused, because a flipped bit in weights is otherwise invisible.
+"""Model directories as tensors: how what is on disk becomes a model, and back.
 
 Tensors are stored in one of three ways: ``fp32``; ``fp16``; or ``compact``, in which matrices of the text encoder are
 8-bit integers with one scale a row (``NAME.int8`` and ``NAME.scale``; value = int8 · scale) and the rest is fp16.
-All become float32 when loaded.
+All become float32 when loaded. Which files a directory has is said in :mod:`~clippy_core.model.directory`.
 """
 
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from clippy_core.errors import CheckpointError, ConfigError
+from clippy_core.errors import CheckpointError, ConfigError, UsageError
 from clippy_core.files import atomic_write, to_json
 from clippy_core.model.config import ModelConfig
+from clippy_core.model.directory import (
+    CARD,
+    CONFIG,
+    FORMAT,
+    MANIFEST,
+    TOKENIZER,
+    WEIGHTS,
+    is_file_name,
+    read_config,
+    verify,
+)
 from clippy_core.model.dual_encoder import DualEncoder
 from clippy_core.model.tokenizer import Tokenizer
 
-CONFIG, WEIGHTS, TOKENIZER, CARD, MANIFEST = (
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "README.md",
-    "manifest.json",
-)
 STORAGES = ("fp32", "fp16", "compact")
-FORMAT = 1
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""Number formats as safetensors names them."""
+ALIGNMENT = 64
+"""Bytes; torch allocates memory at multiples of it."""
 
 
 class LoadedModel(NamedTuple):
@@ -61,17 +76,38 @@ def load_directory(path: str | os.PathLike[str]) -> LoadedModel:
         model = build(config)
     except ConfigError as error:
         raise CheckpointError(f"{path / CONFIG}: {error}") from error
-    assign(model, unpack(read_tensors(path / WEIGHTS)), str(path / WEIGHTS))
+    assign(model, _read_state(path), str(path / WEIGHTS))
     return LoadedModel(model.eval(), Tokenizer(path / TOKENIZER, config.text.max_tokens))
 
 
+def load_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a model directory as the model uses them, without the model.
+
+    Raises:
+        CheckpointError: See :func:`load_directory`.
+    """
+    verify(path)
+    return _read_state(path)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    return {key: _aligned(tensor) for key, tensor in unpack(read_tensors(path / WEIGHTS)).items()}
+
+
 def save_directory(
-    path: str | os.PathLike[str], model: DualEncoder, tokenizer_json: bytes, card: str, *, storage: str = "fp32"
+    path: str | os.PathLike[str],
+    model: DualEncoder,
+    tokenizer_json: bytes,
+    card: str,
+    *,
+    storage: str = "fp32",
+    extra: Mapping[str, bytes] | None = None,
 ) -> list[Path]:
     """Write a model directory.
 
     All files are written under temporary names before the first takes its own, the manifest last: a full disk leaves
     the previous model as it was, and a crash between two renames leaves a directory that the manifest refuses.
+    Weights are written tensor by tensor, so that no second copy of the model is held.
 
     Args:
         path: The directory; made if missing.
@@ -79,98 +115,102 @@ def save_directory(
         tokenizer_json: Contents of ``tokenizer.json``.
         card: The model card, Markdown with the Hugging Face hub's metadata header.
         storage: ``fp32``, ``fp16`` or ``compact``.
+        extra: Contents of further files by name, such as the state of a training run; the manifest lists them too.
 
     Returns:
         The files written.
 
     Raises:
         ConfigError: An unknown storage.
+        UsageError: A further file with the name of one of the others, or with a name that is a path.
         OSError: The directory or a file in it cannot be written.
     """
-    from safetensors.torch import save
-
-    path = Path(path)
-    tied = _tied_names(model)
+    path, extra = Path(path), extra or {}
+    for name in extra:
+        if not is_file_name(name) or name in (CONFIG, WEIGHTS, TOKENIZER, CARD, MANIFEST):
+            raise UsageError(f"a further file of a model directory cannot be called {name!r}")
+    _require_storage(storage)
+    tied = tied_names(model)
     state = {key: tensor for key, tensor in model.state_dict().items() if key not in tied}
     contents = {
         CONFIG: to_json(model.config.to_dict(), indent=2),
-        WEIGHTS: save(pack(state, storage), metadata={"format": "pt", "storage": storage}),
         TOKENIZER: tokenizer_json,
         CARD: card.encode(),
+        **extra,
     }
-    entries = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in contents.items()
-    }
-    manifest = to_json({"format": FORMAT, "files": entries}, indent=2)
+    order = [CONFIG, WEIGHTS, TOKENIZER, CARD, *extra]
     with ExitStack() as files:
         # Files take their names in the reverse of this order.
-        for name, data in {MANIFEST: manifest, **contents}.items():
-            file = files.enter_context(atomic_write(path / name))
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    return [path / name for name in (*contents, MANIFEST)]
+        opened = {name: _Hashed(files.enter_context(atomic_write(path / name))) for name in (MANIFEST, *order)}
+        for name, data in contents.items():
+            opened[name].write(data)
+        write_tensors(opened[WEIGHTS], state, storage)
+        entries = {name: opened[name].entry() for name in order}
+        opened[MANIFEST].write(to_json({"format": FORMAT, "files": entries}, indent=2))
+        for file in opened.values():
+            file.to_disk()
+    return [path / name for name in (*order, MANIFEST)]
 
 
-def verify(path: Path) -> None:
-    """Compare every file of a model directory with the manifest, except the card, which people may edit.
+class _Hashed:
+    """A file whose length and SHA-256 are known once it is written."""
 
-    Raises:
-        CheckpointError: A missing, resized or altered file, or a manifest that is damaged or of a later format.
-    """
-    manifest = read_json(path / MANIFEST)
-    if manifest.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path / MANIFEST}: format {manifest.get('format')!r}; this version reads format {FORMAT}"
-        )
-    files = manifest.get("files")
-    for name in (CONFIG, WEIGHTS, TOKENIZER):
-        expected = files.get(name) if isinstance(files, dict) else None
-        if not isinstance(expected, dict) or not isinstance(expected.get("bytes"), int) or "sha256" not in expected:
-            raise CheckpointError(f"{path / MANIFEST}: does not list {name} with its size and SHA-256")
-        file = path / name
-        if not file.is_file():
-            raise CheckpointError(f"{file}: missing; the manifest lists it")
-        if file.stat().st_size != expected["bytes"]:
-            raise CheckpointError(f"{file}: {file.stat().st_size:,} bytes; the manifest says {expected['bytes']:,}")
-        if sha256(file) != expected["sha256"]:
-            raise CheckpointError(f"{file}: SHA-256 differs from the manifest; the file is damaged, fetch it again")
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+
+    def write(self, data: Any) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+
+    def entry(self) -> dict[str, Any]:
+        return {"bytes": self._file.tell(), "sha256": self._hash.hexdigest()}
+
+    def to_disk(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
 
-def read_config(path: Path) -> ModelConfig:
-    """The configuration of a model directory.
+def write_tensors(file: Any, state: Mapping[str, Tensor], storage: str) -> None:
+    """Write tensors to an open file in the safetensors format, one after another as :func:`pack` makes them.
 
     Raises:
-        CheckpointError: Missing, not JSON, or with fields that are not accepted.
+        ConfigError: An unknown storage.
     """
-    try:
-        return ModelConfig.from_dict(read_json(path / CONFIG))
-    except ConfigError as error:
-        raise CheckpointError(f"{path / CONFIG}: {error}") from error
+    stored = {
+        name: (key, shape)
+        for key, tensor in state.items()
+        for name, shape in pack({key: torch.empty_like(tensor, device="meta")}, storage).items()
+    }
+    # Wide numbers first, then those whose length keeps the next tensor aligned, so that few are copied when loaded.
+    order = sorted(stored, key=lambda name: _place(stored[name][1], name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", "storage": storage}}
+    end = 0
+    for name in order:
+        shape = stored[name][1]
+        begin, end = end, end + shape.nbytes
+        header[name] = {"dtype": DTYPES[shape.dtype], "shape": list(shape.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    file.write(struct.pack("<Q", len(text)) + text)
+    for name in order:
+        key = stored[name][0]
+        tensor = pack({key: state[key].detach().cpu()}, storage)[name]
+        file.write(tensor.reshape(-1).view(torch.uint8).numpy())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; raises :class:`CheckpointError` if it is missing or something else."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); a model directory must have it") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from error
-    if not isinstance(document, dict):
-        raise CheckpointError(f"{path}: a JSON object is expected, not {type(document).__name__}")
-    return document
+def _aligned(tensor: Tensor) -> Tensor:
+    """The tensor where torch itself would have put it: kernels round differently at other addresses."""
+    return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _place(tensor: Tensor, name: str) -> tuple[int, bool, str]:
+    return -tensor.element_size(), tensor.nbytes % ALIGNMENT != 0, name
 
 
 def build(config: ModelConfig) -> DualEncoder:
     """A model whose parameters are allocated but not initialised; see :func:`assign`."""
-    with _SkipInitialisation():
+    with skipped_initialisation():
         return DualEncoder(config)
 
 
@@ -184,11 +224,24 @@ def assign(model: DualEncoder, state: Mapping[str, Tensor], source: str) -> None
             their number.
     """
     state = dict(state)
-    tied = _tied_names(model)
+    tied = tied_names(model)
     for name, first in tied.items():
         if name in state:
             state = {first: state.pop(name), **state}
     expected = {key: tensor for key, tensor in model.state_dict().items() if key not in tied}
+    require_fit(expected, state, f"{source}: does not fit {model.config.name!r}")
+    model.load_state_dict({**state, **{name: state[first] for name, first in tied.items()}}, strict=True, assign=True)
+    for name, first in tied.items():
+        module, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(module), leaf, model.get_parameter(first))
+
+
+def require_fit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], refusal: str) -> None:
+    """Make sure that ``state`` has the names, number formats and shapes of ``expected``.
+
+    Raises:
+        CheckpointError: It has not; one line that begins with ``refusal`` and names the first few keys.
+    """
     problems = [f"misses {key}" for key in expected if key not in state]
     problems += [f"has an unknown {key}" for key in state if key not in expected]
     problems += [
@@ -203,14 +256,10 @@ def assign(model: DualEncoder, state: Mapping[str, Tensor], source: str) -> None
     ]
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise CheckpointError(f"{source}: does not fit {model.config.name!r}: {'; '.join(problems[:3])}{more}")
-    model.load_state_dict({**state, **{name: state[first] for name, first in tied.items()}}, strict=True, assign=True)
-    for name, first in tied.items():
-        module, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(module), leaf, model.get_parameter(first))
+        raise CheckpointError(f"{refusal}: {'; '.join(problems[:3])}{more}")
 
 
-def _tied_names(model: DualEncoder) -> dict[str, str]:
+def tied_names(model: DualEncoder) -> dict[str, str]:
     """Further names of parameters that have several, each with the first name."""
     first: dict[int, str] = {}
     names = {name: first.setdefault(id(value), name) for name, value in model.named_parameters(remove_duplicate=False)}
@@ -223,8 +272,7 @@ def pack(state: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
     Raises:
         ConfigError: An unknown storage.
     """
-    if storage not in STORAGES:
-        raise ConfigError(f"storage is {storage!r}; accepted: {', '.join(STORAGES)}")
+    _require_storage(storage)
     packed: dict[str, Tensor] = {}
     for key, tensor in state.items():
         if not tensor.is_floating_point():
@@ -238,6 +286,11 @@ def pack(state: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
         else:
             packed[key] = tensor.half().contiguous()
     return packed
+
+
+def _require_storage(storage: str) -> None:
+    if storage not in STORAGES:
+        raise ConfigError(f"storage is {storage!r}; accepted: {', '.join(STORAGES)}")
 
 
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -268,7 +321,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
 
 
-class _SkipInitialisation(TorchFunctionMode):
+class skipped_initialisation(TorchFunctionMode):
     """Leaves new parameters unfilled: drawing random numbers that are overwritten at once is time lost."""
 
     _RANDOM = frozenset({"normal_", "uniform_", "trunc_normal_", "erfinv_"})

@@ -130,9 +130,11 @@ class Segmentation:
 
     def overlay(self, *, annotated: bool = True) -> "Image.Image":
         """The picture at its own size, tinted by label; with outlines, names in place and a legend if ``annotated``."""
-        from clippy_core.segmentation.overlay import draw_overlay, draw_tint
+        from PIL import Image
 
-        return draw_overlay(self) if annotated else draw_tint(self)
+        from clippy_core.segmentation.overlay import draw_overlay, tint
+
+        return Image.fromarray(draw_overlay(self) if annotated else tint(self))
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of the ``.json`` output."""

@@ -5,7 +5,7 @@ Shapes: B picture, P = h·w location, D embedding, K prompt word, L token, H/W p
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +19,7 @@ from clippy_core.images import to_picture
 from clippy_core.kernels import label_map, patch_logits, softmax_label_map
 from clippy_core.model.config import ModelConfig
 from clippy_core.model.device import Placement, place
+from clippy_core.model.dual_encoder import ImageEmbedding
 from clippy_core.model.preprocess import to_input, working_size
 from clippy_core.model.presets import find
 from clippy_core.model.text import unit
@@ -81,6 +82,8 @@ class Segmenter:
     Args:
         loaded: The model and its tokenizer.
         placement: Device and precision.
+        prepare: Bring the model to the device and its convolutions into the fastest memory layout. Off for a model in
+            training, which is where it should be and whose memory must not be rearranged under the optimiser.
 
     Attributes:
         model: The dual encoder.
@@ -88,9 +91,11 @@ class Segmenter:
         placement: Where and how it computes; ``placement.notice`` is something to tell the user once.
     """
 
-    def __init__(self, loaded: LoadedModel, placement: Placement) -> None:
-        # Convolutions on channels-last memory take about half the time on a CPU; other layers do not mind.
-        self.model = loaded.model.to(device=placement.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __init__(self, loaded: LoadedModel, placement: Placement, *, prepare: bool = True) -> None:
+        self.model = loaded.model
+        if prepare:
+            # Convolutions on channels-last memory take about half the time on a CPU; other layers do not mind.
+            self.model.to(device=placement.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.tokenizer = loaded.tokenizer
         self.placement = placement
         self._embedded: dict[tuple[Any, ...], LabelEmbeddings] = {}
@@ -214,10 +219,35 @@ class Segmenter:
         windows = options.windows.aligned(cell)
         return window_features(pixels_3HW, windows, cell, lambda crops: self._patches(crops)[0])
 
+    @torch.inference_mode()
+    def encode_batch(self, pictures: Sequence[np.ndarray], options: SegmentOptions | None = None) -> ImageEmbedding:
+        """Embed pictures of one size (``uint8`` RGB, H×W×3) in one pass, whole, whatever the options say of windows."""
+        options = options or SegmentOptions()
+        size = working_size(pictures[0].shape[:2], options.size or self.config.vision.size, self.model.vision.stride)
+        pixels_B3HW = np.stack([to_input(pixels_HW3, size, self.config.vision) for pixels_HW3 in pictures])
+        return self._embed(torch.from_numpy(pixels_B3HW).to(self.placement.device))
+
+    def label(
+        self,
+        features_PD: Tensor,
+        grid: tuple[int, int],
+        size: tuple[int, int],
+        embeddings: LabelEmbeddings,
+        options: SegmentOptions | None = None,
+        *,
+        images_ahead: int = 1,
+    ) -> np.ndarray:
+        """The label map of ``size`` pixels (H, W) for features that :meth:`encode` gave, as :meth:`segment` makes it."""
+        logits_hwK = patch_logits(features_PD, embeddings.words_KD, grid)
+        return self._label(logits_hwK, size, embeddings, options or SegmentOptions(), images_ahead)[0]
+
     def _patches(self, pixels_B3HW: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        with self.placement.autocast():
-            embedding = self.model.encode_image(pixels_B3HW)
+        embedding = self._embed(pixels_B3HW)
         return embedding.patches_BPD, embedding.grid
+
+    def _embed(self, pixels_B3HW: Tensor) -> ImageEmbedding:
+        with self.placement.autocast():
+            return self.model.encode_image(pixels_B3HW)
 
     def _label(
         self,

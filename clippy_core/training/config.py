@@ -134,7 +134,7 @@ class OptimConfig(FromDict):
         warmup: Steps over which the learning rate rises from 0; must be fewer than the run has.
         schedule: ``cosine`` or ``linear`` down to ``final_lr``, or ``constant``.
         final_lr: Share of ``lr`` at the last step, 0…1.
-        clip_norm: Largest norm of the gradient; None for no clipping.
+        clip_norm: Largest norm of the gradient; 0 for no clipping.
     """
 
     kind: str = "adamw"
@@ -148,19 +148,18 @@ class OptimConfig(FromDict):
     warmup: int = 0
     schedule: str = "cosine"
     final_lr: float = 0.0
-    clip_norm: float | None = 1.0
+    clip_norm: float = 1.0
 
     def __post_init__(self) -> None:
         check_types(self, "optim.")
         require(self.kind in OPTIMISERS, "optim.kind", self.kind, f"one of {_or(OPTIMISERS)}")
         require(self.schedule in SCHEDULES, "optim.schedule", self.schedule, f"one of {_or(SCHEDULES)}")
-        for name in ("lr", "lr_vision", "lr_text", "weight_decay", "warmup"):
+        for name in ("lr", "lr_vision", "lr_text", "weight_decay", "warmup", "clip_norm"):
             require(0 <= getattr(self, name) < float("inf"), f"optim.{name}", getattr(self, name), "0 or more")
         for name in ("beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "0 up to, not including, 1")
         require(self.eps > 0, "optim.eps", self.eps, "above 0")
         require(0 <= self.final_lr <= 1, "optim.final_lr", self.final_lr, "0 to 1")
-        require(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm", self.clip_norm, "above 0")
 
 
 @dataclass(frozen=True)
@@ -170,6 +169,9 @@ class RunConfig(FromDict):
     Attributes:
         name: Name of the run and of its folder in ``out``; None for one made of the model and the time.
         out: Folder for runs.
+        device: ``auto`` (GPUs if there are any), ``cpu`` or ``cuda``.
+        processes: Processes on every machine; with ``cuda``, each has a GPU of its own.
+        nodes: Machines.
         batch_size: Samples a process in one forward pass.
         accumulate: Forward passes a step; the batch of a step is ``batch_size`` × processes × this.
         grad_cache: Contrast over the whole accumulated batch, at the price of a second forward pass, instead of
@@ -181,7 +183,7 @@ class RunConfig(FromDict):
         save_every: Steps between checkpoints; None for ten over the run.
         keep: How many of the latest checkpoints stay.
         eval_every: Steps between validations; None for ten over the run.
-        evaluate: Validations, each ``BENCHMARK=DIR``.
+        evaluate: Validations, each ``BENCHMARK=DIR``, or ``shapes``, which needs no folder.
         best: Metric of a validation whose best checkpoint is kept, such as ``shapes/mIoU``; None for none.
         report: Who hears of progress besides ``metrics.jsonl``: ``rich``, ``tensorboard``, ``wandb``.
         nan_policy: On a loss that is not finite: ``stop``, or ``skip`` that step on every rank.
@@ -190,6 +192,9 @@ class RunConfig(FromDict):
 
     name: str | None = None
     out: str = "runs"
+    device: str = "auto"
+    processes: int = 1
+    nodes: int = 1
     batch_size: int = 64
     accumulate: int = 1
     grad_cache: bool = True
@@ -208,7 +213,8 @@ class RunConfig(FromDict):
 
     def __post_init__(self) -> None:
         check_types(self, "run.")
-        for name in ("batch_size", "accumulate", "epochs", "keep"):
+        require(self.device in ("auto", "cpu", "cuda"), "run.device", self.device, "auto, cpu or cuda")
+        for name in ("batch_size", "accumulate", "epochs", "keep", "processes", "nodes"):
             require(getattr(self, name) > 0, f"run.{name}", getattr(self, name), "1 or more")
         for name in ("steps", "save_every", "eval_every"):
             value = getattr(self, name)
@@ -219,7 +225,7 @@ class RunConfig(FromDict):
         for report in self.report:
             require(report in REPORTS, "run.report", report, f"one of {_or(REPORTS)}")
         for item in self.evaluate:
-            require("=" in item.strip("="), "run.evaluate", item, "BENCHMARK=DIR")
+            require(bool(item.partition("=")[0].strip()), "run.evaluate", item, "BENCHMARK=DIR or shapes")
         well_formed = self.name is None or (self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0\n"))
         require(well_formed, "run.name", self.name, "a folder's name without slashes")
         require(self.timeout > 0, "run.timeout", self.timeout, "above 0")

@@ -21,7 +21,7 @@ class Sample:
     Attributes:
         key: What it is called in messages; unique in its source.
         image: Encoded bytes of a file, or RGB pixels (``uint8``, H×W×3).
-        caption: One line of text.
+        caption: One line of text, or several lines, of which one is drawn each time the sample is used.
     """
 
     key: str

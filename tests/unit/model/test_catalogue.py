@@ -170,7 +170,7 @@ def test_a_preset_of_another_package_with_nonsense_in_it_is_listed_with_its_erro
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no readable config.json"), (b"{", "no readable config.json"), (b'{"name": 5}', "no readable config.json")],
+    [(None, "cannot be read"), (b"{", "not JSON"), (b'{"name": 5}', "ModelConfig: ")],
 )
 def test_a_directory_without_a_configuration_is_no_model(tmp_path, content, message):
     if content is not None:

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from clippy_core.errors import ConfigError, DataError, PluginError, UsageError
 from clippy_core.model import presets
 from clippy_core.model.config import ModelConfig, TextConfig, VisionConfig
+from clippy_core.model.directory import verify
 from clippy_core.model.dual_encoder import DualEncoder
 from clippy_core.model.presets import BUNDLED, MODELS, Preset, find, get_preset
 from clippy_core.model.text import unit
-from clippy_core.model.weights import build, load_directory, verify
+from clippy_core.model.weights import build, load_directory
 from clippy_core.registry import OWN_DISTRIBUTION, Registry
 
 OWN = [entry.name for entry in MODELS if entry.source == OWN_DISTRIBUTION]

@@ -15,8 +15,9 @@ from clippy_core.errors import CheckpointError, ConfigError, DataError
 from clippy_core.files import TEMPORARY_PREFIX
 from clippy_core.model import weights
 from clippy_core.model.config import ModelConfig, TextConfig, VisionConfig
+from clippy_core.model.directory import sha256
 from clippy_core.model.dual_encoder import DualEncoder
-from clippy_core.model.weights import assign, build, load_directory, pack, save_directory, sha256, unpack
+from clippy_core.model.weights import assign, build, load_directory, pack, save_directory, unpack
 
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "README.md", "manifest.json"}
 

@@ -1,9 +1,13 @@
 """The picture a person looks at: every shape and label is drawn, nothing is tinted that should not be."""
 
 import itertools
+from contextlib import contextmanager
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from clippy_core.segmentation import overlay
@@ -33,28 +37,56 @@ def stripes(height, width, count):
 )
 def test_pictures_of_any_shape_are_drawn_at_their_own_size(segmentation, height, width, count):
     result = segmentation(stripes(height, width, min(count, width)), [f"label {i}" for i in range(count)])
-    image = draw_overlay(result)
-    assert (image.size, image.mode) == ((width, height), "RGB")
+    pixels = draw_overlay(result)
+    assert (pixels.shape, pixels.dtype) == ((height, width, 3), np.uint8)
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 @pytest.mark.parametrize(("height", "width"), [(200, 300), (60, 120)])
 def test_labels_of_any_text_are_drawn(segmentation, name, height, width):
     result = segmentation(stripes(height, width, 2), [name, "grass"])
-    assert draw_overlay(result).size == (width, height)
+    assert draw_overlay(result).shape == (height, width, 3)
 
 
 @pytest.mark.parametrize("count", [256, 1000])
 def test_hundreds_of_labels_are_drawn(segmentation, count):
     label_map = np.arange(200 * 300).reshape(200, 300) * count // 60_000
     result = segmentation(label_map.astype(np.uint16), [f"label {i}" for i in range(count)])
-    assert draw_overlay(result).size == (300, 200)
+    assert draw_overlay(result).shape == (200, 300, 3)
 
 
 def test_a_picture_larger_than_the_placing_size_is_drawn(segmentation):
     result = segmentation(stripes(900, 1600, 3))
-    changed = np.asarray(draw_overlay(result)) != result.picture.pixels_HW3
+    changed = draw_overlay(result) != result.picture.pixels_HW3
     assert changed.any(axis=2).mean() > 0.95
+
+
+def test_the_bands_that_threads_draw_leave_no_seam(segmentation, monkeypatch):
+    label_map = np.random.default_rng(0).integers(0, 4, (60, 40)).repeat(20, axis=0).repeat(20, axis=1)
+    result = segmentation(label_map)
+    result.picture.pixels_HW3[:] = np.random.default_rng(1).integers(0, 256, (1200, 800, 3))
+    monkeypatch.setattr(overlay, "BAND_ROWS", 1200)
+    whole = draw_overlay(result)
+    for rows in (1, 7, 128):
+        monkeypatch.setattr(overlay, "BAND_ROWS", rows)
+        np.testing.assert_array_equal(draw_overlay(result), whole)
+
+
+@given(st.floats(0, 60), st.floats(0, 60), st.floats(20, 70), st.floats(10, 40), st.integers(0, 9))
+def test_drawing_on_a_part_is_drawing_on_the_picture(x, y, width, height, margin):
+    pixels = np.random.default_rng(0).integers(0, 256, (101, 131, 3), np.uint8)
+    font = font_for("dog", 12.5)
+
+    def draw_dog(draw, left, top):
+        box = (x - left, y - top, x + width - left, y + height - top)
+        draw.rounded_rectangle(box, radius=4.5, fill=(200, 10, 10, 205), outline=(20, 20, 20, 160), width=2)
+        draw.text((x + 3.3 - left, y + height / 2 - top), "dog", font=font, fill="white", anchor="lm")
+
+    image = Image.fromarray(pixels)
+    draw_dog(ImageDraw.Draw(image, "RGBA"), 0, 0)
+    with overlay._part(pixels, (x, y, x + width, y + height), margin + 12) as part:
+        draw_dog(*part)
+    np.testing.assert_array_equal(pixels, np.asarray(image))
 
 
 # --- tint --------------------------------------------------------------------------------------------------------
@@ -86,7 +118,7 @@ def test_without_a_background_label_0_is_tinted_like_any_other(segmentation):
 
 def test_a_picture_of_background_only_stays_as_it_is_but_for_the_legend(segmentation):
     result = segmentation(np.zeros((200, 300), np.uint8), ["background", "dog"], has_background=True)
-    changed = (np.asarray(draw_overlay(result)) != result.picture.pixels_HW3).any(axis=2)
+    changed = (draw_overlay(result) != result.picture.pixels_HW3).any(axis=2)
     assert 0 < changed.mean() < 0.1
 
 
@@ -102,12 +134,12 @@ def test_a_read_only_picture_is_drawn(segmentation):
     result = segmentation(stripes(100, 150, 4))
     result.picture.pixels_HW3.setflags(write=False)
     result.label_map.setflags(write=False)
-    assert draw_overlay(result).size == (150, 100)
+    assert draw_overlay(result).shape == (100, 150, 3)
 
 
 def test_labels_look_different_in_the_overlay(segmentation):
     result = segmentation(stripes(400, 600, 6))
-    image = np.asarray(draw_overlay(result)).astype(int)
+    image = draw_overlay(result).astype(int)
     middles = [np.median(image[150:180, x - 20 : x + 20].reshape(-1, 3), axis=0) for x in range(50, 600, 100)]
     for a, b in itertools.combinations(middles, 2):
         assert np.abs(a - b).max() > 20
@@ -130,6 +162,27 @@ def test_without_a_border_nothing_is_drawn():
     pixels = np.full((20, 30, 3), 120, np.uint8)
     outline(np.zeros((20, 30), np.uint8), pixels)
     assert (pixels == 120).all()
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 12), st.integers(1, 40), st.integers(0, 9))
+def test_outlines_drawn_in_bands_are_those_of_the_whole_picture(height, width, block, rows, seed):
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 3, (height // block + 1, width // block + 1)).astype(np.uint8)
+    scale = 10 if seed % 2 else 1  # thick strokes, and thin ones
+    label_map = small.repeat(block * scale, axis=0).repeat(block * scale, axis=1)[: height * scale, : width * scale]
+    pixels = rng.integers(0, 256, (*label_map.shape, 3), np.uint8)
+    want = pixels.copy()
+    border = np.zeros(label_map.shape, np.uint8)
+    border[:, 1:] |= label_map[:, 1:] != label_map[:, :-1]
+    border[1:] |= label_map[1:] != label_map[:-1]
+    reach = max(1, round(min(label_map.shape) / 360))
+    for size, colour in ((2 * reach + 1, overlay.RIM), (reach, overlay.LINE)):
+        ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+        want[cv2.dilate(border, ellipse) == 1] = colour
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlay, "BAND_ROWS", rows)
+        outline(label_map, pixels)
+    np.testing.assert_array_equal(pixels, want)
 
 
 # --- captions ----------------------------------------------------------------------------------------------------
@@ -174,19 +227,26 @@ def test_a_label_in_many_places_is_named_at_most_three_times(segmentation):
 
 
 def legend(result, monkeypatch):
-    """The panel's box and the texts in it."""
-    texts, box = [], None
-    image = Image.new("RGB", (result.width, result.height))
-    draw = ImageDraw.Draw(image, "RGBA")
-    write = draw.text
+    """The panel's box and the texts in it: what is written and the box that it takes up in the picture."""
+    texts = []
+    open_part = overlay._part
 
-    def note(position, text, **style):
-        texts.append((position, text, draw.textbbox(position, text, font=style["font"], anchor=style["anchor"])))
-        write(position, text, **style)
+    @contextmanager
+    def noting(*arguments, **options):
+        with open_part(*arguments, **options) as (draw, left, top):
+            write = draw.text
 
-    monkeypatch.setattr(draw, "text", note)
-    box = overlay._draw_legend(draw, result, max(10.0, min(result.height, result.width) / 32))
-    return box, texts
+            def note(position, text, **style):
+                x0, y0, x1, y1 = draw.textbbox(position, text, font=style["font"], anchor=style["anchor"])
+                texts.append((text, (x0 + left, y0 + top, x1 + left, y1 + top)))
+                write(position, text, **style)
+
+            monkeypatch.setattr(draw, "text", note)
+            yield draw, left, top
+
+    monkeypatch.setattr(overlay, "_part", noting)
+    pixels = np.zeros((result.height, result.width, 3), np.uint8)
+    return overlay._draw_legend(pixels, result, max(10.0, min(result.height, result.width) / 32)), texts
 
 
 @pytest.mark.parametrize(
@@ -205,7 +265,7 @@ def test_the_legend_lies_within_the_picture(segmentation, monkeypatch, height, w
     assert texts
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
-    for _, _, (x0, y0, x1, y1) in texts:
+    for _, (x0, y0, x1, y1) in texts:
         assert left - 1 <= x0 <= x1 <= right + 1
         assert top - 1 <= y0 <= y1 <= bottom + 1
 
@@ -215,12 +275,12 @@ def test_the_legend_lists_the_labels_found_largest_first(segmentation, monkeypat
     label_map[:, 200:] = 2
     label_map[:2, :10] = 3
     _, texts = legend(segmentation(label_map, ["sky", "not here", "dog", "speck"]), monkeypatch)
-    assert [text for _, text, _ in texts] == ["sky", "67%", "dog", "33%", "speck", "<1%"]
+    assert [text for text, _ in texts] == ["sky", "67%", "dog", "33%", "speck", "<1%"]
 
 
 def test_a_long_legend_says_how_many_it_leaves_out(segmentation, monkeypatch):
     _, texts = legend(segmentation(stripes(600, 800, 40), [f"label {i}" for i in range(40)]), monkeypatch)
-    names = [text for _, text, _ in texts if not text.endswith("%") and text]
+    names = [text for text, _ in texts if not text.endswith("%") and text]
     assert len(names) == overlay.MAX_LEGEND_ROWS
     assert names[-1] == "and 25 more"
 

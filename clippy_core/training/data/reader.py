@@ -1,0 +1,119 @@
+"""Samples to a batch: read, decode, crop, tokenise. Runs in worker processes, or in the training process without any.
+
+Shapes: B samples, S side of the square, L tokens.
+"""
+
+import os
+import signal
+import warnings
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from clippy_core.errors import ClippyError, DataError, ImageError
+from clippy_core.model.tokenizer import Tokenizer
+from clippy_core.training.data import Batch, Source
+from clippy_core.training.data.captions import pick
+from clippy_core.training.data.decode import to_square
+from clippy_core.training.data.order import generator_at
+
+
+class Task(NamedTuple):
+    """Consecutive positions of an epoch.
+
+    Attributes:
+        epoch: Which epoch.
+        position: The first position.
+        numbers_B: The samples there.
+        spares_BA: Samples to try, one after the other, in place of one that cannot be used.
+    """
+
+    epoch: int
+    position: int
+    numbers_B: np.ndarray
+    spares_BA: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Makes batches; pickled into worker processes.
+
+    Attributes:
+        source: Where samples come from.
+        tokenizer: Captions to token numbers.
+        size: S.
+        crop: Smallest share of a picture's area that is kept.
+        flip: Mirror half of the pictures.
+        strict: A sample that cannot be used is an error.
+        seed: Decides crops, mirroring and which of several captions.
+    """
+
+    source: Source
+    tokenizer: Tokenizer
+    size: int
+    crop: float
+    flip: bool
+    strict: bool
+    seed: int
+
+    def __getitem__(self, task: Task) -> Batch | ClippyError:
+        """The batch, or what was wrong: an exception that crosses processes would lose its one line."""
+        try:
+            with warnings.catch_warnings():
+                # Oddities in pictures' headers are no reason to speak.
+                warnings.simplefilter("ignore")
+                return self.batch(task)
+        except ClippyError as error:
+            return error
+
+    def batch(self, task: Task) -> Batch:
+        """Read and prepare the samples of ``task``.
+
+        Raises:
+            DataError: A sample cannot be used, and ``strict``, or none of the spares could be used either.
+        """
+        pixels_BSS3 = torch.empty((len(task.numbers_B), self.size, self.size, 3), dtype=torch.uint8)
+        captions, keys, faults = [], [], []
+        for row, square_SS3 in enumerate(pixels_BSS3):
+            generator = generator_at(self.seed, task.epoch, task.position + row)
+            caption, key, wrong = self._fill(square_SS3, task, row, generator)
+            captions.append(caption)
+            keys.append(key)
+            faults += [f"{line}; replaced by {key}" for line in wrong[:1]] + wrong[1:]
+        ids_BL, mask_BL = self.tokenizer(captions)
+        return Batch(
+            pixels_BSS3.permute(0, 3, 1, 2),
+            torch.from_numpy(ids_BL),
+            torch.from_numpy(mask_BL),
+            tuple(keys),
+            tuple(faults),
+        )
+
+    def _fill(
+        self, square_SS3: torch.Tensor, task: Task, row: int, generator: np.random.Generator
+    ) -> tuple[str, str, list[str]]:
+        """Put pixels in their place; returns caption, key, and one line for each sample that could not be used."""
+        wrong: list[str] = []
+        for number in (task.numbers_B[row], *task.spares_BA[row]):
+            try:
+                sample = self.source.read(int(number))
+                try:
+                    square_SS3.copy_(to_square(sample.image, self.size, self.crop, self.flip, generator))
+                except ImageError as error:
+                    raise DataError(f"{sample.key}: {str(error).removeprefix('image: ')}") from error
+                return pick(sample.caption, generator), sample.key, wrong
+            except DataError as error:
+                if self.strict:
+                    raise
+                wrong.append(str(error))
+        raise DataError(f"{len(wrong)} samples in a row cannot be used; the last: {wrong[-1]}")
+
+
+def prepare_worker(_worker: int) -> None:
+    """What a worker process does first: one thread, and signals are the training process's business."""
+    for name in ("SIGINT", "SIGTERM"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.set_num_threads(1)
