@@ -1,7 +1,9 @@
 """Where the time of `clippy segment` goes: one 12-megapixel photograph, 150 labels, imports and model load left out.
 
-    python benchmarks/segment_photo.py                      measure, to segment_photo.csv beside this file
-    python benchmarks/segment_photo.py --photo photo.jpg    another photograph than the enlarged castle
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/segment_photo.py     measure, to segment_photo.csv beside this file
+    python benchmarks/segment_photo.py --photo photo.jpg           another photograph than the enlarged castle
+
+Without the variable, threads of the model that wait for each other spin, which counts as processor time.
 
 Every round does the whole job in this process, step by step, and embeds its labels anew:
 

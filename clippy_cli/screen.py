@@ -84,7 +84,7 @@ def compose(state: RunState, width: int, height: int, look: Look, gpu_use: int |
     """
     top = [*_header(state, width, look), *_progress(state, width, look)]
     entries = _numbers(state, look, gpu_use, with_scale=width < NARROW)
-    aside = width >= WIDE
+    aside = width >= WIDE and height >= AIRY
     numbers = [] if aside else _grid(entries, width, look)
     checks = _validation(state, width, look, most=METRICS[0] if height < AIRY else METRICS[1])
     fixed = [block for block in (numbers, checks, _ending(state, width, look, notices=NOTICES[0])) if block]
@@ -150,32 +150,30 @@ def _numbers(state: RunState, look: Look, gpu_use: int | None, *, with_scale: bo
     step = state.step
     if step is None:
         return [("waiting for the first step", "", DIM)]
-    entries = [
+    entries = [("skipped steps", f"{step.skipped:,}", BAD)] if step.skipped else []
+    entries += [("bad samples", f"{step.bad_samples:,}", BAD)] if step.bad_samples else []
+    entries += [
         ("samples/s", rate(state.samples_per_second or 0.0), BOLD),
         ("step time", short_time(state.seconds), PLAIN),
-        ("learning rate", learning_rate(step.lr), PLAIN),
+        ("lr", learning_rate(step.lr), PLAIN),
         ("data wait", f"{state.wait_share:.0%}", NOTABLE if state.wait_share > LONG_WAIT else PLAIN),
     ]
     if with_scale:
         entries.append(("logit scale", f"{step.logit_scale:.2f}", PLAIN))
     if step.memory:
-        entries.append(("peak memory", f"{step.memory / 1e9:.2f} GB", PLAIN))
+        entries.append(("memory", f"{step.memory / 1e9:.2f} GB", PLAIN))
     if gpu_use is not None:
         entries.append(("GPU use", f"{gpu_use} %", PLAIN))
     if step.grad_norm is not None:
-        entries.append(("gradient norm", f"{step.grad_norm:.3g}", PLAIN))
+        entries.append(("grad norm", f"{step.grad_norm:.3g}", PLAIN))
     if step.loss_scale is not None:
         entries.append(("fp16 scale", f"{step.loss_scale:,.0f}", PLAIN))
     straggler = state.straggler()
     if straggler is not None:
         rank, factor = straggler
-        entries.append((f"slowest rank {rank}", f"{factor:.2f}× median", NOTABLE if factor > SLOW_RANK else PLAIN))
+        entries.append((f"slow rank {rank}", f"{factor:.2f}×", NOTABLE if factor > SLOW_RANK else PLAIN))
         if look.unicode and len(state.rank_seconds) <= MOST_BARS:
             entries.append(("ranks", _spark(state.rank_seconds), PLAIN))
-    if step.skipped:
-        entries.append(("steps skipped", f"{step.skipped:,}", BAD))
-    if step.bad_samples:
-        entries.append(("bad samples", f"{step.bad_samples:,}", BAD))
     return entries
 
 
@@ -262,7 +260,7 @@ def _validation(state: RunState, width: int, look: Look, *, most: int) -> list[L
         ]
     ]
     shown = dict(list(state.metrics.items())[:most])
-    longest = min(max((cell_len(name) for name in shown), default=0), max(width - 30, 10))
+    longest = min(max((cell_len(name) for name in shown), default=0), max(width - (60 if width >= NARROW else 20), 10))
     for name, metric in shown.items():
         line = Segment.adjust_line_length([look.text(name)], longest)
         line += [look.text(f"  {metric.last:8.4f}", BOLD)]

@@ -144,11 +144,26 @@ def explained(what: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     try:
-        yield
+        with _bars_on_terminals_only():
+            yield
     except HFValidationError as error:
         raise UsageError(f"{what}: {_first_line(error)}") from error
     except (HfHubHTTPError, OfflineModeIsEnabled, LocalTokenNotFoundError, _http_error()) as error:
         raise _in_one_line(what, error) from error
+
+
+@contextmanager
+def _bars_on_terminals_only() -> Iterator[None]:
+    from huggingface_hub import utils
+
+    if os.isatty(2) or utils.are_progress_bars_disabled():
+        yield
+        return
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        utils.enable_progress_bars()
 
 
 def _in_one_line(what: str, error: Exception) -> DataError:

@@ -237,7 +237,7 @@ class Segmenter:
         *,
         images_ahead: int = 1,
     ) -> np.ndarray:
-        """The label map of ``size`` pixels (H, W) for features that :meth:`encode` gave, as :meth:`segment` makes it."""
+        """The label map of ``size`` (H, W) for features that :meth:`encode` gave, as :meth:`segment` makes it."""
         logits_hwK = patch_logits(features_PD, embeddings.words_KD, grid)
         return self._label(logits_hwK, size, embeddings, options or SegmentOptions(), images_ahead)[0]
 

@@ -90,7 +90,7 @@ def _ground(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray
 def _places(rng: np.random.Generator) -> list[tuple[float, float, float]]:
     """Centres and radii of one to four things, as fractions of the side; they may overlap, but not much."""
     count = int(np.searchsorted(_COUNTS, rng.random())) + 1
-    largest = (0.36, 0.28, 0.23, 0.2)[count - 1]
+    largest = (0.4, 0.32, 0.26, 0.23)[count - 1]
     places: list[tuple[float, float, float]] = []
     for _ in range(8 * count):
         x, y, radius = rng.uniform(0.14, 0.86), rng.uniform(0.14, 0.86), rng.uniform(0.55, 1.0) * largest

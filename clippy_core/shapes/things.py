@@ -25,7 +25,9 @@ COLOURS = {
     "black": (40, 40, 45),
 }
 _NAMES = tuple(COLOURS)
-_ANY = _NAMES
+TYPICAL = 0.7
+"""How often a thing has a colour that is typical of its kind; otherwise it has any."""
+
 PATTERNS = ("plain", "shaded", "striped", "spotted", "checked")
 
 
@@ -50,7 +52,7 @@ class Thing(NamedTuple):
         parts: From the back to the front.
         patterns: What it can have on it, names in :data:`PATTERNS`; repeated ones are likelier.
         turn: How far it may be turned either way, in degrees.
-        colours: What its main colour is drawn from.
+        colours: Its typical colours.
     """
 
     name: str
@@ -58,7 +60,7 @@ class Thing(NamedTuple):
     parts: tuple[Part, ...]
     patterns: tuple[str, ...]
     turn: float
-    colours: tuple[str, ...] = _ANY
+    colours: tuple[str, ...]
 
 
 class Look(NamedTuple):
@@ -90,7 +92,8 @@ def draw(thing: Thing, rng: Rng, pixels_3HW: np.ndarray, centre: tuple[float, fl
     size = pixels_3HW.shape[-1]
     turn_22 = _turn(rng, thing.turn) * (radius * size)
     middle_2 = np.array(centre) * size
-    main, second = (thing.colours[rng.integers(len(thing.colours))], _NAMES[rng.integers(len(_NAMES))])
+    colours = thing.colours if rng.random() < TYPICAL else _NAMES
+    main, second = colours[rng.integers(len(colours))], _NAMES[rng.integers(len(_NAMES))]
     if second == main:
         second = _NAMES[(_NAMES.index(main) + 1) % len(_NAMES)]
     pattern = thing.patterns[rng.integers(len(thing.patterns))]
@@ -245,18 +248,28 @@ _CAR_WINDOWS = (
 )
 
 THINGS: tuple[Thing, ...] = (
-    Thing("ball", "balls", (Part((_ellipse(0, 0, 1, 1),)),), ("shaded", "striped", "spotted"), _FREE),
-    Thing("star", "stars", (Part((_star(5, 0.45),)),), ("plain", "shaded", "shaded"), _FREE),
+    Thing(
+        "ball",
+        "balls",
+        (Part((_ellipse(0, 0, 1, 1),)),),
+        ("shaded", "striped", "spotted"),
+        _FREE,
+        ("red", "blue", "white"),
+    ),
+    Thing(
+        "star", "stars", (Part((_star(5, 0.45),)),), ("plain", "shaded", "shaded"), _FREE, ("yellow", "orange", "white")
+    ),
     Thing(
         "ring",
         "rings",
         (Part((_ellipse(0, 0, 1, 1), _ellipse(0, 0, 0.52, 0.52))),),
         ("plain", "shaded", "striped"),
         180,
+        ("orange", "red", "white"),
     ),
-    Thing("cross", "crosses", (Part((_PLUS,)),), ("plain", "checked", "striped"), 45),
-    Thing("heart", "hearts", (Part((_heart(),)),), ("plain", "shaded", "spotted"), 30),
-    Thing("moon", "moons", (Part((_crescent(),)),), ("plain", "shaded"), _FREE),
+    Thing("cross", "crosses", (Part((_PLUS,)),), ("plain", "checked", "striped"), 45, ("red", "white", "black")),
+    Thing("heart", "hearts", (Part((_heart(),)),), ("plain", "shaded", "spotted"), 30, ("red", "pink", "purple")),
+    Thing("moon", "moons", (Part((_crescent(),)),), ("plain", "shaded"), _FREE, ("white", "yellow", "blue")),
     Thing(
         "house",
         "houses",
@@ -268,6 +281,7 @@ THINGS: tuple[Thing, ...] = (
         ),
         ("plain", "plain", "checked"),
         10,
+        ("white", "yellow", "brown", "red"),
     ),
     Thing(
         "tree",
@@ -278,7 +292,7 @@ THINGS: tuple[Thing, ...] = (
         ),
         ("shaded", "spotted"),
         12,
-        ("green", "green", "green", "orange", "yellow", "red", "white", "pink"),
+        ("green", "green", "orange"),
     ),
     Thing(
         "car",
@@ -290,6 +304,7 @@ THINGS: tuple[Thing, ...] = (
         ),
         ("plain", "shaded", "striped"),
         12,
+        ("blue", "red", "black"),
     ),
     Thing(
         "boat",
@@ -302,6 +317,7 @@ THINGS: tuple[Thing, ...] = (
         ),
         ("plain", "striped"),
         15,
+        ("white", "brown", "blue"),
     ),
     Thing(
         "fish",
@@ -313,6 +329,7 @@ THINGS: tuple[Thing, ...] = (
         ),
         ("striped", "striped", "shaded", "spotted"),
         35,
+        ("orange", "blue", "yellow"),
     ),
     Thing(
         "leaf",
@@ -320,7 +337,7 @@ THINGS: tuple[Thing, ...] = (
         (Part((_lens(0.58),)), Part((_polygon((-0.05, -0.85), (0.05, -0.85), (0.08, 1), (-0.08, 1)),), "second")),
         ("plain", "shaded"),
         _FREE,
-        ("green", "green", "green", "orange", "yellow", "red", "brown", "purple"),
+        ("green", "brown", "orange"),
     ),
     Thing(
         "cup",
@@ -332,6 +349,7 @@ THINGS: tuple[Thing, ...] = (
         ),
         ("plain", "shaded", "spotted"),
         18,
+        ("white", "blue", "pink"),
     ),
     Thing(
         "mushroom",
@@ -342,6 +360,7 @@ THINGS: tuple[Thing, ...] = (
         ),
         ("spotted", "spotted", "shaded"),
         18,
+        ("red", "brown", "orange"),
     ),
     Thing(
         "flower",
@@ -349,7 +368,7 @@ THINGS: tuple[Thing, ...] = (
         (*_cloud(*_petals(6)), Part((_ellipse(0, 0, 0.34, 0.34, 12),), "second")),
         ("plain", "shaded"),
         _FREE,
-        ("red", "yellow", "pink", "purple", "white", "blue", "orange"),
+        ("pink", "purple", "yellow"),
     ),
-    Thing("arrow", "arrows", (Part((_ARROW,)),), ("plain", "striped", "checked"), _FREE),
+    Thing("arrow", "arrows", (Part((_ARROW,)),), ("plain", "striped", "checked"), _FREE, ("black", "green", "purple")),
 )

@@ -8,7 +8,7 @@
 Shapes: N scene, B scene of a batch, D embedding, C class, P location, H/W pixel.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,8 +102,8 @@ def _measure(segmenter: Segmenter, options: BenchmarkOptions, total: int) -> _Co
         for one, groups_P in zip(scenes, groups_BP, strict=True):
             counts.jaccard.add(one.instances_HW, upsample_groups(groups_P, found.grid, one.mask_HW.shape))
         pooled_BD = found.pooled_BD.cpu().numpy()
-        counts.images_ND[numbers] = pooled_BD
-        counts.texts_ND[numbers] = segmenter.embed_words([one.caption for one in scenes], ("{}",)).cpu().numpy()
+        counts.images_ND[list(numbers)] = pooled_BD
+        counts.texts_ND[list(numbers)] = segmenter.embed_words([one.caption for one in scenes], ("{}",)).cpu().numpy()
         single = [index for index, one in enumerate(scenes) if one.instances_HW.max() == 1]
         truth = np.array([scenes[index].mask_HW.min() for index in single], np.int64)
         counts.top.add(pooled_BD[single] @ classes_CD[: len(THINGS)].T, truth)
@@ -129,7 +129,7 @@ def _side(segmenter: Segmenter, options: SegmentOptions) -> int:
     return min(max(options.size or segmenter.config.vision.size, MIN_SIZE), MAX_SIZE)
 
 
-def _scenes(numbers: range, size: int) -> list[Scene]:
+def _scenes(numbers: Sequence[int], size: int) -> list[Scene]:
     return [scene(number, seed=HELD_OUT_SEED, size=size) for number in numbers]
 
 

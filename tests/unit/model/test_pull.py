@@ -14,8 +14,8 @@ from clippy_core.errors import DataError, UsageError
 from clippy_core.model import presets, pull
 from clippy_core.model.cache import model_folder
 from clippy_core.model.config import ModelConfig, TextConfig, VisionConfig
-from clippy_core.model.presets import BUNDLED, Preset, PublishedWeights
 from clippy_core.model.directory import sha256
+from clippy_core.model.presets import BUNDLED, Preset, PublishedWeights
 from clippy_core.model.weights import load_directory
 
 VIT = {"embed_dim": 32, "depth": 1, "num_heads": 2, "img_size": 32}

@@ -319,15 +319,15 @@ def test_an_interrupted_run_loses_nothing_it_had_finished(run, photos, after):
 def test_an_interruption_within_a_picture_leaves_it_unfinished(run, photos, monkeypatch):
     from clippy_core.segmentation.writers import pictures
 
-    write = pictures.write_bytes
+    write = pictures.write_png
 
-    def interrupt(path, data):
+    def interrupt(path, *pixels):
         if path.name == "c.labels.png":
             raise KeyboardInterrupt
-        write(path, data)
+        write(path, *pixels)
 
     batch = run()
-    monkeypatch.setattr(pictures, "write_bytes", interrupt)
+    monkeypatch.setattr(pictures, "write_png", interrupt)
     with pytest.raises(KeyboardInterrupt):
         batch()
     monkeypatch.undo()

@@ -138,8 +138,8 @@ def test_tensorboard_files_hold_the_run_and_a_resumed_one_has_each_step_once(tmp
 
 @pytest.fixture
 def wandb_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Path]]:
-    """No account and no settings of whoever runs the tests; returns the runs that were written."""
-    pytest.importorskip("wandb")
+    """No account and no settings of whoever runs the tests, or of an earlier test; returns the runs written."""
+    pytest.importorskip("wandb").teardown()
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT", "WANDB_DIR"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):

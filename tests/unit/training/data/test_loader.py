@@ -49,7 +49,7 @@ class Numbers:
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    return Tokenizer(find("clippy-lite").directory / "tokenizer.json", 16)
+    return Tokenizer(find("clippy-lite") / "tokenizer.json", 16)
 
 
 @pytest.fixture
