@@ -32,6 +32,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,10 @@ def theirs(folder: Path, workers: int, batch: int, shards: int) -> Generator[int
     """Batches of OpenCLIP's pipeline, as numbers of samples."""
     import torch
     from open_clip.transform import AugmentationCfg, image_transform
-    from open_clip_train.data import get_wds_dataset
+    from open_clip_train import data as open_clip_data
 
+    # open_clip_torch 3.3.0 stumbles over the marks that webdataset 1.0 sets between shards (KeyError: 'fname').
+    open_clip_data.tar_file_expander = partial(open_clip_data.tar_file_expander, eof_value=None)
     words = tokenizer()
 
     def padded(text: str) -> Any:
@@ -127,7 +130,7 @@ def theirs(folder: Path, workers: int, batch: int, shards: int) -> Generator[int
         seed=0,
     )
     transform = image_transform(SIZE, is_train=True, mean=MEAN, std=STD, aug_cfg=AugmentationCfg(scale=(CROP, 1.0)))
-    data = get_wds_dataset(arguments, transform, True, tokenizer=padded)
+    data = open_clip_data.get_wds_dataset(arguments, transform, True, tokenizer=padded)
     while True:
         for images, _ in data.dataloader:
             yield len(images)

@@ -9,11 +9,11 @@ Methods, in float32, on unit vectors of 768 channels, one process:
     plain    the whole similarity matrix, ``cross_entropy`` twice or ``logsigmoid``, autograd (``reference_losses``)
     tiled    ``contrastive_loss`` with its default tile
 
-Times: both methods by turns in one process, so that whatever else the machine does meets both; medians. ``ratio`` is the
-median of the ratios of neighbouring calls, ``cpu_ratio`` the same of processor time, which other programs disturb less.
-Memory: one call in a process of its own, the rise of its peak over what it took before the embeddings were made; so
-embeddings and their gradients are included. On a GPU: the allocator's peak. What would need more than ``--largest-gb``
-is recorded as skipped.
+Times: both methods by turns in one process, so that whatever else the machine does meets both; medians. ``ratio`` is
+the median of the ratios of neighbouring calls, ``cpu_ratio`` the same of processor time, which other programs disturb
+less. Memory: one call in a process of its own, the rise of its peak over what it took before the embeddings were made;
+so embeddings and their gradients are included. On a GPU: the allocator's peak. What would need more than
+``--largest-gb`` is recorded as skipped.
 """
 
 import argparse
@@ -35,6 +35,8 @@ BATCHES = (256, 1024, 2048, 4096, 8192, 16384, 32768)
 KINDS = ("infonce", "siglip")
 METHODS = ("plain", "tiled")
 DIMENSION = 768
+LARGE = 16384
+"""From this batch on, where a call takes long, one call may be enough, without another to warm up."""
 PLAIN_MATRICES = 6
 """Matrices of batch x batch values that the plain methods hold at their peak, roughly."""
 COLUMNS = (  # noqa: SIM905 - reads better as a line
@@ -64,7 +66,7 @@ def run_case(case: Case) -> dict[str, dict[str, Any]]:
     _call(case, 64)()  # libraries load at the first call
     before = _start_of_peak(case.device)
     call = _call(case, case.batch)
-    if not case.memory:
+    if not case.memory and case.batch < LARGE:
         call(case.methods[0])
     walls, cpus = ({method: [] for method in case.methods} for _ in range(2))
     begin = time.perf_counter()
@@ -75,7 +77,8 @@ def run_case(case: Case) -> dict[str, dict[str, Any]]:
             walls[method].append(time.perf_counter() - wall)
             cpus[method].append(time.process_time() - cpu)
         repeats = len(walls[case.methods[0]])
-        if case.memory or repeats >= 50 or (repeats >= 3 and time.perf_counter() - begin > case.seconds):
+        enough = repeats >= 3 or case.batch >= LARGE
+        if case.memory or repeats >= 50 or (enough and time.perf_counter() - begin > case.seconds):
             break
     rows = {}
     for method in case.methods:

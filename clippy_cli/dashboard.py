@@ -1,6 +1,7 @@
 """Training as it is seen: a dashboard on a terminal, plain lines elsewhere."""
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -10,6 +11,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.control import Control
+from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.segment import ControlType
 
@@ -116,6 +118,7 @@ class Dashboard:
 
     def _draw_on(self) -> None:
         wait = 0.0
+        os.register_at_fork(after_in_child=_speak_directly)
         with _forgiving():
             self._live.start()
             while not self._stop.wait(wait):
@@ -131,6 +134,12 @@ class Dashboard:
             loss, scale = record.get("loss"), record.get("logit_scale")
             if record["step"] <= run.step and isinstance(loss, float) and isinstance(scale, float):
                 self.state.remember(record["step"], loss, scale)
+
+
+def _speak_directly() -> None:
+    """Give a worker that was forked its stderr back: the drawing thread, and whoever held its locks, is not there."""
+    if isinstance(sys.stderr, FileProxy):
+        sys.stderr = sys.stderr.rich_proxied_file
 
 
 @contextlib.contextmanager

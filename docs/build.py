@@ -132,6 +132,25 @@ def draw_pictures() -> None:
     # The picture must not load a font from a network when it is looked at.
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     (pictures / "terminal.svg").write_text(svg, encoding="utf-8")
+    draw_world(pictures / "shapes.png")
+
+
+def draw_world(path: Path, *, rows: int = 2, columns: int = 8) -> None:
+    """Scenes of the procedural world, each above its mask."""
+    import numpy as np
+    from PIL import Image
+
+    from clippy_core.segmentation.palette import label_colours
+    from clippy_core.shapes import CLASSES, scene
+
+    colours_C3 = label_colours(len(CLASSES))
+    scenes = [[scene(row * columns + column) for column in range(columns)] for row in range(rows)]
+    strips = [
+        np.hstack([np.pad(picture, ((2, 2), (2, 2), (0, 0)), constant_values=255) for picture in pictures])
+        for row in scenes
+        for pictures in ([one.pixels_HW3 for one in row], [colours_C3[one.mask_HW] for one in row])
+    ]
+    Image.fromarray(np.vstack(strips)).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def derive_vision(source: str) -> VisionConfig:
         ours = ("num_classes", "in_chans")
         arguments = {key: value for key, value in document.get("model_args", {}).items() if key not in ours}
     size = facts.get("input_size", (3, 224, 224))[-1]
-    colours = {key: tuple(facts[key]) for key in ("mean", "std") if key in facts}
+    colours: dict[str, Any] = {key: tuple(facts[key]) for key in ("mean", "std") if key in facts}
     return VisionConfig(backbone, size, trunk_args=arguments, **colours)
 
 

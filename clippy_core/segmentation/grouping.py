@@ -31,8 +31,14 @@ def group_patches(features_PD: Tensor, k: int = 8) -> Tensor:
 
 def _components(centred_PD: Tensor, k: int) -> Tensor:
     """The first ``k`` principal directions as rows, shape (k, D), or as many as there are."""
-    _, _, directions = torch.linalg.svd(centred_PD, full_matrices=False)
-    components_GD = directions[..., :k, :]
+    locations, channels = centred_PD.shape[-2:]
+    # Eigenvectors of the smaller of two products cost far less than a singular value decomposition.
+    if channels <= locations:
+        _, directions_DG = torch.linalg.eigh(centred_PD.mT @ centred_PD)
+    else:
+        _, scores_PG = torch.linalg.eigh(centred_PD @ centred_PD.mT)
+        directions_DG = torch.nn.functional.normalize(centred_PD.mT @ scores_PG, dim=-2)
+    components_GD = directions_DG.mT.flip(-2)[..., :k, :]  # eigenvalues come in ascending order
     largest_G1 = components_GD.abs().argmax(-1, keepdim=True)
     return components_GD * components_GD.gather(-1, largest_G1).sign()
 

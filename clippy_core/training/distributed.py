@@ -5,6 +5,7 @@ A process is one of several if its environment says so in torchrun's words (``RA
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from torch import Tensor
 from torch import distributed as dist
 
 from clippy_core.errors import DeviceError
+
+all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+"""Joins the same-sized tensors of all ranks; torch 2.14 gave the function another name."""
 
 
 class LostProcessError(DeviceError):
@@ -55,8 +59,8 @@ class World:
         if self.side is None:
             return mine[None]
         everybody = torch.empty(self.size * len(values), dtype=torch.float64)
-        with _named_loss():
-            dist.all_gather_into_tensor(everybody, mine, group=self.side)
+        with watching():
+            all_gather(everybody, mine, group=self.side)
         return everybody.view(self.size, len(values))
 
     def gather_objects(self, item: Any) -> list[Any]:
@@ -64,7 +68,7 @@ class World:
         if self.side is None:
             return [item]
         items: list[Any] = [None] * self.size
-        with _named_loss():
+        with watching():
             dist.all_gather_object(items, item, group=self.side)
         return items
 
@@ -92,7 +96,7 @@ def join(device: str, timeout: float) -> Iterator[World]:
         return
     patience = timedelta(seconds=timeout)
     backend = "nccl" if where.type == "cuda" else "gloo"
-    with _named_loss():
+    with watching():
         dist.init_process_group(backend, timeout=patience, device_id=where if where.type == "cuda" else None)
         side = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo", timeout=patience)
     try:
@@ -102,14 +106,22 @@ def join(device: str, timeout: float) -> Iterator[World]:
 
 
 @contextmanager
-def _named_loss() -> Iterator[None]:
+def watching() -> Iterator[None]:
+    """Say in our words that another process is gone, wherever a collective noticed it.
+
+    Raises:
+        LostProcessError: Instead of what torch raises; anything else passes.
+    """
     try:
         yield
-    except (dist.DistBackendError, dist.DistNetworkError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        # Gloo raises plain RuntimeError, known only by its words.
+        if not isinstance(error, dist.DistError) and not re.search("gloo|process group|Connection", reason):
+            raise
         raise LostProcessError(
-            f"another process of this run ended or does not answer ({reason}); --resume auto goes on from the last "
-            "checkpoint"
+            f"another process of this run ended or does not answer ({reason[:120]}…); --resume auto goes on from the "
+            "last checkpoint"
         ) from error
 
 

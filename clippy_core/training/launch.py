@@ -71,9 +71,10 @@ def launch(
         if failure.exitcode >= 0:
             return failure.exitcode  # that process has said why
         name = signal.Signals(-failure.exitcode).name
+        hint = ", which the system sends when memory runs out" if name == "SIGKILL" else ""
         raise DeviceError(
-            f"process {rank} of {processes * nodes} was lost ({name}; the system's memory killer sends SIGKILL); the "
-            "others were ended; --resume auto goes on from the last checkpoint"
+            f"process {rank} of {processes * nodes} was lost ({name}{hint}); the others were ended; --resume auto goes "
+            "on from the last checkpoint"
         ) from error
     return 0
 

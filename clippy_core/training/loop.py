@@ -29,7 +29,7 @@ from clippy_core.training import checkpoint
 from clippy_core.training.config import TrainConfig
 from clippy_core.training.data import Batch, Source
 from clippy_core.training.data.loader import Loader
-from clippy_core.training.distributed import World
+from clippy_core.training.distributed import World, watching
 from clippy_core.training.grad_cache import cached_backward
 from clippy_core.training.losses import contrastive_loss
 from clippy_core.training.optimiser import build_optimiser, freeze, learning_rate, set_learning_rate
@@ -79,11 +79,13 @@ class Progress:
         step: Steps done.
         skipped: Steps whose update was left out.
         faults: Samples that were replaced, over all processes.
+        faults_before: Of these, in epochs that ended.
     """
 
     step: int = 0
     skipped: int = 0
     faults: int = 0
+    faults_before: int = 0
 
 
 class Trainer:
@@ -159,7 +161,8 @@ class Trainer:
         eval_every = run.eval_every or max(1, self.steps // 10)
         batches = self.loader.batches(self.progress.step)
         while self.progress.step < self.steps:
-            asked = self._step(batches, stop)
+            with watching():
+                asked = self._step(batches, stop)
             step, last = self.progress.step, self.progress.step == self.steps
             if step % self.loader.steps_per_epoch == 0:
                 self._end_epoch(step // self.loader.steps_per_epoch)
@@ -288,7 +291,9 @@ class Trainer:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     def _end_epoch(self, epoch: int) -> None:
-        counts = {"trained": self.loader.steps_per_epoch * self.batch, "replaced so far": self.progress.faults}
+        trained, replaced = self.loader.steps_per_epoch * self.batch, self.progress.faults - self.progress.faults_before
+        self.progress.faults_before = self.progress.faults
+        counts = {**self.source.counts(), "trained": trained, "replaced": replaced}
         self.sink(events.EpochFinished(epoch, counts))
 
     @property

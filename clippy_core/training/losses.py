@@ -11,10 +11,10 @@ fits in ``tile``² values is kept from forward to backward, so up to N = ``tile`
 no normaliser: its gradients are made in the forward pass, with 3 products. Memory beyond the inputs: their gradients,
 at most ``tile``² kept values, and two working tiles.
 
-Over W ranks: each rank gathers all embeddings (4·N·D bytes a side; in the embeddings' own dtype) and, for InfoNCE, the
-log-sum-exp of every row and column (8·N bytes). It then has all it needs for the complete gradient of its own rows, so
-gradients are never sent. It computes its rows and its columns of the matrix: 6 products of 2·B·N·D flops for InfoNCE, 4
-for SigLIP.
+Over W ranks: each rank gathers all embeddings (N·D values a side, in their own dtype) and, for InfoNCE, the log-sum-exp
+of every row and column (2·N values). It then has all it needs for the complete gradient of its own rows, so gradients
+are never sent. It computes its rows and its columns of the matrix: 6 products of 2·B·N·D flops for InfoNCE, 4 for
+SigLIP.
 
 How the numbers stay exact:
 
@@ -65,7 +65,8 @@ def contrastive_loss(
 
     Gradients are W times this rank's share of the global gradient, so that the mean over W ranks, which is what
     ``DistributedDataParallel`` takes, is the gradient of one process with the whole batch. They cannot be
-    differentiated again. Copies one number from the device to the host, and in several processes some more.
+    differentiated again. Autocast does not reach inside. On a GPU it waits for the device three times or so, to read the
+    scale and to see that nothing underflowed.
 
     Args:
         image_BD: Unit vectors; computed in float32 if half, in float64 if float64.

@@ -4,7 +4,7 @@ Shapes: B pair, H/W pixel, L token, D embedding.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,9 @@ class TrainedPair(nn.Module):
             model.vision.drop_patches(start.patch_dropout)
         if start.grad_checkpointing:
             model.vision.trunk.set_grad_checkpointing(True)  # type: ignore[operator]
-            model.text.encoder.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            encoder: Any = model.text.encoder  # later versions of transformers name its method otherwise
+            recompute = getattr(encoder, "activation_checkpointing_enable", encoder.gradient_checkpointing_enable)
+            recompute({"use_reentrant": False})
         if start.compile:
             model.vision.compile()
             model.text.compile()

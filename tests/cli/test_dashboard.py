@@ -522,12 +522,12 @@ class Terminal:
     """A process on a pseudo-terminal."""
 
     def __init__(
-        self, arguments: list[str], environment: dict[str, str], columns: int, lines: int, stdout: int | None
+        self, command: list[str], environment: dict[str, str], columns: int, lines: int, stdout: int | None
     ) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, *arguments],
+            command,
             env=environment,
             stdin=slave,
             stdout=slave if stdout is None else stdout,
@@ -557,10 +557,17 @@ class Terminal:
 @pytest.fixture
 def open_terminal(clippy_environment: dict[str, str]) -> Callable[..., Terminal]:
     def open_one(
-        steps: int = 60, columns: int = 80, lines: int = 24, verbosity: int = 1, stdout: int | None = None, **more: str
+        steps: int = 60,
+        columns: int = 80,
+        lines: int = 24,
+        verbosity: int = 1,
+        stdout: int | None = None,
+        script: str = SCRIPT,
+        **more: str,
     ) -> Terminal:
         environment = clippy_environment | {"TERM": "xterm-256color", "COLORTERM": "truecolor"} | more
-        return Terminal([str(steps), str(verbosity)], environment, columns, lines, stdout)
+        command = [sys.executable, "-c", script, str(steps), str(verbosity)]
+        return Terminal(command, environment, columns, lines, stdout)
 
     return open_one
 
@@ -611,6 +618,34 @@ def test_training_goes_on_without_its_terminal(open_terminal: Callable[..., Term
     os.close(terminal.master)
     assert terminal.process.communicate(timeout=60)[0] == b"result\n"
     assert terminal.process.returncode == 0
+
+
+def test_a_forked_worker_may_speak(open_terminal: Callable[..., Terminal]) -> None:
+    worker = """
+                if number == 10:  # the dashboard has begun, and its lock is held by a thread, as while it draws
+                    import os, signal, threading
+                    held, enough = threading.Event(), threading.Event()
+                    def hold():
+                        with display._live._lock:
+                            held.set()
+                            enough.wait()
+                    threading.Thread(target=hold).start()
+                    held.wait()
+                    child = os.fork()
+                    if child == 0:
+                        signal.alarm(10)
+                        print("a worker speaks", file=sys.stderr, flush=True)
+                        os._exit(0)
+                    ended = os.waitpid(child, 0)[1]
+                    enough.set()
+                    assert ended == 0
+                time.sleep(0.02)
+    """
+    script = SCRIPT.replace("                time.sleep(0.02)\n", worker.lstrip("\n"))
+    assert "a worker speaks" in script
+    code, shown = open_terminal(steps=20, script="import warnings; warnings.simplefilter('ignore')\n" + script).end()
+    assert code == 0
+    assert "a worker speaks" in shown
 
 
 def test_quiet_draws_nothing(open_terminal: Callable[..., Terminal]) -> None:

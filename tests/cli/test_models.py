@@ -47,8 +47,20 @@ def test_models_lists_what_is_on_disk_and_under_which_licence(clippy: Any, args:
     done = clippy(*args)
     assert (done.code, done.err) == (0, "")
     heading = next(line for line in done.out.splitlines() if line.strip())
-    assert re.split(r" {2,}", heading.strip()) == ["model", "on disk", "what it is", "licence", "package"]
-    assert re.search(r"^ *clippy-lite +\d\d\.\d MB +\S.* Apache-2.0 +clippy-vlm *$", done.out, re.MULTILINE)
+    assert re.split(r" {2,}", heading.strip()) == [
+        "model",
+        "on disk",
+        "parameters",
+        "pixels",
+        "what it is",
+        "licence",
+        "package",
+    ]
+    for line in (
+        r"clippy-lite +\d\d\.\d MB +27\.9 M +256 +\S.* Apache-2.0 +clippy-vlm",
+        r"clippy-B-14-dinov2 +– +196\.8 M +448 +\S.* clippy-vlm",
+    ):
+        assert re.search(rf"^ *{line} *$", done.out, re.MULTILINE), line
 
 
 def test_models_as_json_has_one_entry_a_model(clippy: Any) -> None:

@@ -35,8 +35,12 @@ WITHOUT_TORCH = [
     "clippy_core.registry",
     "clippy_core.prompts",
     "clippy_core.configuration",
+    "clippy_core.model.card",
     "clippy_core.model.config",
+    "clippy_core.model.directory",
+    "clippy_core.model.hub",
     "clippy_core.model.presets",
+    "clippy_core.model.push",
 ]
 LIGHT = [
     "clippy_core",

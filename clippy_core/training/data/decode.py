@@ -3,7 +3,7 @@
 What is accepted and how unusual files are treated is the policy of :mod:`clippy_core.images`. The common case, an
 upright JPEG in RGB, takes a shorter way to the same pixels: libjpeg decodes it at a half, a quarter or an eighth where
 the crop allows, and it is cropped before anything else is done. Pixels stay 8-bit integers throughout; resizing is
-PyTorch's antialiased bicubic filter on integers, which gives what Pillow's gives at a sixth of the time.
+PyTorch's antialiased bicubic filter on integers, which gives what Pillow's gives, to rounding, in a sixth of the time.
 
 Shapes: H×W a picture, S the side of the square.
 """
@@ -70,14 +70,14 @@ def draw_view(size: tuple[int, int], crop: float, flip: bool, generator: np.rand
     return View((height - rows) // 2, (width - columns) // 2, rows, columns, mirrored)
 
 
-def to_square(
-    image: bytes | np.ndarray, size: int, crop: float, flip: bool, generator: np.random.Generator
-) -> "torch.Tensor":
-    """A random part of a picture as ``uint8`` RGB of shape (S, S, 3).
+def fill_square(
+    square_SS3: "torch.Tensor", image: bytes | np.ndarray, crop: float, flip: bool, generator: np.random.Generator
+) -> None:
+    """Put a random part of a picture into ``square_SS3``.
 
     Args:
+        square_SS3: Contiguous ``uint8`` memory for RGB.
         image: An encoded file, or ``uint8`` RGB pixels of shape (H, W, 3).
-        size: S.
         crop: Smallest share of the area.
         flip: Mirror half of the pictures.
         generator: Decides which part.
@@ -91,11 +91,12 @@ def to_square(
         plain = _open_plain_jpeg(image)
         if plain is not None:
             with plain:
-                return _from_jpeg(plain, size, crop, flip, generator)
+                return _fill_from_jpeg(square_SS3, plain, crop, flip, generator)
         image = _read(image)
     view = draw_view(image.shape[:2], crop, flip, generator)
     rows, columns = slice(view.top, view.top + view.height), slice(view.left, view.left + view.width)
-    return _resize(image[rows, columns], size, view.mirrored)
+    _resize(square_SS3, image[rows, columns], view.mirrored)
+    return None
 
 
 def _read(image: bytes) -> np.ndarray:
@@ -125,9 +126,10 @@ def _open_plain_jpeg(data: bytes) -> "Image.Image | None":
     return None
 
 
-def _from_jpeg(
-    image: "Image.Image", size: int, crop: float, flip: bool, generator: np.random.Generator
-) -> "torch.Tensor":
+def _fill_from_jpeg(
+    square_SS3: "torch.Tensor", image: "Image.Image", crop: float, flip: bool, generator: np.random.Generator
+) -> None:
+    size = len(square_SS3)
     width, height = image.size
     view = draw_view((height, width), crop, flip, generator)
     # The smallest size to decode at which the part still has as many pixels as the square.
@@ -142,33 +144,38 @@ def _from_jpeg(
     except Exception as error:
         # Decoders raise anything on damaged bytes; to the user it is one bad picture.
         raise ImageError(f"image: damaged or truncated ({error})") from error
-    square = _resize(pixels[top:bottom, left:right], size, view.mirrored)
-    return _in_srgb(square, profile) if profile else square
+    _resize(square_SS3, pixels[top:bottom, left:right], view.mirrored)
+    if profile:
+        _convert_to_srgb(square_SS3, profile)
 
 
-def _resize(pixels_HW3: np.ndarray, size: int, mirrored: bool) -> "torch.Tensor":
+def _resize(square_SS3: "torch.Tensor", pixels_HW3: np.ndarray, mirrored: bool) -> None:
     import torch
-    from torch.nn.functional import interpolate
 
+    if mirrored:
+        pixels_HW3 = pixels_HW3[:, ::-1]
     # The copy is of the part alone, and PyTorch does not accept memory that may not be written.
     pixels = torch.from_numpy(pixels_HW3.copy())
-    if pixels.shape[:2] != (size, size):
-        channels_last = pixels.permute(2, 0, 1)[None]
-        pixels = interpolate(channels_last, (size, size), mode="bicubic", antialias=True)[0].permute(1, 2, 0)
-    return pixels.flip(1) if mirrored else pixels
+    if pixels.shape == square_SS3.shape:
+        square_SS3.copy_(pixels)
+        return
+    # What torch.nn.functional.interpolate calls, which would return new memory in another order.
+    target, source = square_SS3.permute(2, 0, 1)[None], pixels.permute(2, 0, 1)[None]
+    torch.ops.aten._upsample_bicubic2d_aa.out(source, target.shape[2:], False, None, None, out=target)
 
 
-def _in_srgb(square_SS3: "torch.Tensor", profile: bytes) -> "torch.Tensor":
+def _convert_to_srgb(square_SS3: "torch.Tensor", profile: bytes) -> None:
     import torch
     from PIL import Image, ImageCms
 
     try:
         transform = _transform_of(profile)
         converted = ImageCms.applyTransform(Image.fromarray(square_SS3.numpy()), transform)
+        if converted is not None:
+            square_SS3.copy_(torch.from_numpy(np.array(converted)))
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         # A broken or mismatched profile is common in the wild; the picture without it is what viewers show.
-        return square_SS3
-    return square_SS3 if converted is None else torch.from_numpy(np.array(converted))
+        return
 
 
 @lru_cache(maxsize=32)

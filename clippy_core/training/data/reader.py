@@ -16,7 +16,7 @@ from clippy_core.errors import ClippyError, DataError, ImageError
 from clippy_core.model.tokenizer import Tokenizer
 from clippy_core.training.data import Batch, Source
 from clippy_core.training.data.captions import pick
-from clippy_core.training.data.decode import to_square
+from clippy_core.training.data.decode import fill_square
 from clippy_core.training.data.order import generator_at
 
 
@@ -100,7 +100,7 @@ class Reader:
             try:
                 sample = self.source.read(int(number))
                 try:
-                    square_SS3.copy_(to_square(sample.image, self.size, self.crop, self.flip, generator))
+                    fill_square(square_SS3, sample.image, self.crop, self.flip, generator)
                 except ImageError as error:
                     raise DataError(f"{sample.key}: {str(error).removeprefix('image: ')}") from error
                 return pick(sample.caption, generator), sample.key, wrong

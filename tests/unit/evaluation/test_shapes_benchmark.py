@@ -16,7 +16,7 @@ from clippy_core.segmentation.palette import label_colours
 from clippy_core.segmentation.segmenter import LabelEmbeddings
 from clippy_core.shapes import CLASSES, THINGS, scene
 
-SIZE, TOTAL = 32, 120
+SIZE, TOTAL = 32, 110
 LIMITED = BenchmarkOptions(limit=TOTAL)
 
 

@@ -150,6 +150,17 @@ class OneModel:
         return Loaded()
 
 
+def test_a_preset_without_weights_says_how_large_it_is_and_where_training_starts():
+    card = describe("clippy-B-16-paper")
+    assert (card["on_disk"], card["bytes"], card["parameters"]) == (False, 0, 196_017_025)
+    assert card["image_tower_starts_from"] == "timm:vit_base_patch16_224.dino"
+    assert card["text_tower_starts_from"] == "hf:sentence-transformers/sentence-t5-base"
+    assert describe("clippy-B-16")["weights"].endswith("clippy_5k.pt")
+    listed = {card["name"]: card for card in catalogue()}["clippy-B-16"]
+    assert (listed["parameters"], listed["size"]) == (196_017_025, 224)
+    assert listed["source"]
+
+
 def test_a_broken_model_of_another_package_is_listed_with_its_error(monkeypatch):
     def make():
         raise OSError("their disk is gone")

@@ -307,10 +307,13 @@ def test_a_model_without_weights_says_where_to_get_them(capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("name", [name for name in MODELS.names() if name.startswith("clippy-")])
 def test_every_preset_builds_with_the_number_of_parameters_its_source_publishes(name: str):
+    preset = MODELS.load(name)()
     with torch.device("meta"):
-        model = DualEncoder(MODELS.load(name)().config)
+        model = DualEncoder(preset.config)
     counted = sum(parameter.numel() for parameter in model.vision.trunk.parameters())
     text = sum(parameter.numel() for parameter in model.text.encoder.parameters())
     trunk_expected, text_expected = PUBLISHED_PARAMETERS[name]
     assert counted == pytest.approx(trunk_expected, rel=0.005)
     assert text == pytest.approx(text_expected, rel=0.005)
+    assert preset.parameters in (None, sum(parameter.numel() for parameter in model.parameters()))
+    assert preset.parameters or preset.directory

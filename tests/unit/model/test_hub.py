@@ -185,7 +185,7 @@ def test_a_hub_that_cannot_be_reached(saved, hub, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(DataError, match="hf:org/tiny: .* cannot be reached") as caught:
+    with pytest.raises(DataError, match=r"hf:org/tiny: .* cannot be reached") as caught:
         push(saved, "org/tiny")
     assert "\n" not in str(caught.value)
 

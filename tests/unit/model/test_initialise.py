@@ -142,9 +142,9 @@ def test_a_timm_folder_gives_what_timm_gives(config, timm_folder, tokenizer_file
 
 
 def test_position_embeddings_are_resized_as_timm_resizes_them(config, tmp_path, disturb, tokenizer_file):
-    save_for_hf(timm_model(disturb, img_size=64), str(tmp_path), safe_serialization=True)
-    loaded = initialise(config, vision=str(tmp_path), tokenizer=tokenizer_file).model
     larger = timm_model(disturb, img_size=64)
+    save_for_hf(larger, str(tmp_path), safe_serialization=True)
+    loaded = initialise(config, vision=str(tmp_path), tokenizer=tokenizer_file).model
     larger.set_input_size(img_size=32)
     assert loaded.vision.trunk.pos_embed.shape == (1, 5, 32)
     torch.testing.assert_close(loaded.vision.trunk.pos_embed, larger.pos_embed, rtol=0, atol=1e-6)
@@ -421,7 +421,7 @@ def test_a_cached_encoder_whose_modules_are_unknown_is_not_taken_for_one_without
         (
             {"vision": "timm:vit_base_patch16_224.dino"},
             DataError,
-            "model.safetensors is not in the cache .* hf download",
+            "model.safetensors is not in the cache .* `hf download",
         ),
         ({"vision": "timm:vit_base_patch16_224.dinno"}, UsageError, "no pretrained weights .*did you mean vit_base"),
         ({"vision": "timm:vit_base"}, UsageError, "no pretrained weights of that name"),

@@ -60,10 +60,18 @@ def test_every_preset_builds_at_its_full_size(name):
     assert model.config.text.max_tokens <= getattr(model.text.encoder.config, "max_position_embeddings", 10**9)
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_every_parameter_of_a_preset_gets_a_gradient(name):
+@pytest.mark.parametrize(
+    ("name", "full_size"),
+    [
+        *(pytest.param(name, False, id=name) for name in OWN),
+        pytest.param("clippy-B-16", True, id="clippy-B-16-full-size", marks=pytest.mark.slow),
+        pytest.param("clippy-B-16-dinov3", True, id="clippy-B-16-dinov3-full-size", marks=pytest.mark.slow),
+    ],
+)
+def test_a_preset_trains_one_step_with_a_gradient_on_every_parameter(name, full_size):
     torch.manual_seed(0)
-    model = DualEncoder(shortened(get_preset(name).config)).train()
+    config = get_preset(name).config
+    model = DualEncoder(config if full_size else shortened(config)).train()
     loss = contrastive_step(model)
     assert torch.isfinite(loss)
     gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
@@ -72,6 +80,8 @@ def test_every_parameter_of_a_preset_gets_a_gradient(name):
     # A bias before a softmax over locations or before batch norm cancels out up to rounding; all others count.
     without = [key for key, gradient in gradients.items() if not gradient.any()]
     assert [key for key in without if not key.endswith("bias")] == []
+    torch.optim.SGD(model.parameters(), lr=1e-3).step()
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
 
 
 def test_the_gradient_of_the_logit_scale_is_that_of_the_loss(tiny_model):

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from clippy_core.errors import CheckpointError, ConfigError, DataError
+from clippy_core.errors import CheckpointError, ConfigError, DataError, UsageError
 from clippy_core.files import TEMPORARY_PREFIX
 from clippy_core.model import weights
 from clippy_core.model.config import ModelConfig, TextConfig, VisionConfig
-from clippy_core.model.directory import sha256
+from clippy_core.model.directory import read_manifest, sha256, verify
 from clippy_core.model.dual_encoder import DualEncoder
-from clippy_core.model.weights import assign, build, load_directory, pack, save_directory, unpack
+from clippy_core.model.weights import assign, build, load_directory, pack, save_directory, unpack, write_tensors
 
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "README.md", "manifest.json"}
 
@@ -239,6 +239,77 @@ def test_building_without_initialisation_leaves_torch_as_it_was(tiny_config):
     layer = torch.nn.Linear(200, 50)
     assert 0 < layer.weight.std() < 1
     assert layer.weight.abs().max() <= 200**-0.5
+
+
+def test_weights_are_written_as_safetensors_itself_reads_them(tmp_path, tiny_model):
+    from safetensors import safe_open
+
+    state = {**tiny_model.state_dict(), "half": torch.ones(3).half(), "flag": torch.tensor([True, False])}
+    with open(tmp_path / "w.safetensors", "wb") as file:
+        write_tensors(file, state, "compact")
+    expected = pack(state, "compact")
+    actual = load_file(tmp_path / "w.safetensors")
+    assert actual.keys() == expected.keys()
+    for key, tensor in expected.items():
+        assert actual[key].dtype == tensor.dtype
+        assert torch.equal(actual[key], tensor), key
+    with safe_open(tmp_path / "w.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt", "storage": "compact"}
+    (length,) = struct.unpack("<Q", (tmp_path / "w.safetensors").read_bytes()[:8])
+    assert (8 + length) % 64 == 0
+
+
+# --- further files ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_state(tmp_path, tiny_model, tokenizer_json):
+    """A directory with the state of a training run in it."""
+    files = save_directory(tmp_path / "run", tiny_model, tokenizer_json, "# c\n", extra={"trainer.pt": b"state" * 99})
+    assert [path.name for path in files] == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "README.md",
+        "trainer.pt",
+        "manifest.json",
+    ]
+    return tmp_path / "run"
+
+
+def test_a_further_file_is_listed_and_verified(with_state):
+    assert (with_state / "trainer.pt").read_bytes() == b"state" * 99
+    assert read_manifest(with_state)["trainer.pt"] == {"bytes": 495, "sha256": sha256(with_state / "trainer.pt")}
+    load_directory(with_state)
+    (with_state / "README.md").write_text("mine\n")
+    verify(with_state)
+    (with_state / "trainer.pt").write_bytes(b"stat5" * 99)
+    with pytest.raises(CheckpointError, match=r"trainer\.pt: SHA-256 differs from the manifest"):
+        verify(with_state)
+    (with_state / "trainer.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"trainer\.pt: missing; the manifest lists it"):
+        load_directory(with_state)
+
+
+def test_without_further_files_those_of_an_earlier_save_do_not_count(with_state, tiny_model, tokenizer_json):
+    save_directory(with_state, tiny_model, tokenizer_json, "# c\n")
+    (with_state / "trainer.pt").write_bytes(b"")
+    load_directory(with_state)
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json", "README.md", "", "..", "a/b", "/etc/x", "a\\b"])
+def test_further_files_have_names_of_their_own(tmp_path, tiny_model, tokenizer_json, name):
+    with pytest.raises(UsageError, match="cannot be called") as caught:
+        save_directory(tmp_path / "run", tiny_model, tokenizer_json, "", extra={name: b""})
+    assert repr(name) in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/b", ""])
+def test_a_manifest_that_lists_files_elsewhere_is_refused(folder, name):
+    edit_json("manifest.json", lambda m: m["files"].update({name: {"bytes": 0, "sha256": ""}}))(folder)
+    with pytest.raises(CheckpointError, match="which is not the name of a file beside it"):
+        load_directory(folder)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------

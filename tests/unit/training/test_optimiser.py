@@ -1,5 +1,6 @@
 """Groups, schedules, freezing."""
 
+import itertools
 import math
 
 import pytest
@@ -81,7 +82,7 @@ def test_schedules():
     assert rates[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
     assert rates[7] == pytest.approx(2.0 * (0.1 + 0.9 * (1 + math.cos(math.pi / 2)) / 2))
     assert rates[-1] == pytest.approx(0.2)
-    assert all(earlier >= later for earlier, later in zip(rates[3:], rates[4:], strict=False))
+    assert all(earlier >= later for earlier, later in itertools.pairwise(rates[3:]))
     linear = OptimConfig(lr=1.0, schedule="linear")
     assert [learning_rate(step, 4, linear) for step in range(1, 5)] == pytest.approx([0.75, 0.5, 0.25, 0.0])
     constant = OptimConfig(lr=1.0, warmup=2, schedule="constant")
@@ -90,7 +91,7 @@ def test_schedules():
 
 def test_a_warm_up_longer_than_the_run_is_refused():
     check_warmup(OptimConfig(warmup=9), 10)
-    with pytest.raises(ConfigError, match="optim.warmup is 10 steps, but the run has 10"):
+    with pytest.raises(ConfigError, match=r"optim\.warmup is 10 steps, but the run has 10"):
         check_warmup(OptimConfig(warmup=10), 10)
 
 

@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 
-
 def jpeg(seed, size=(40, 48)):
     """A small picture with texture."""
     buffer = io.BytesIO()

@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from clippy_core.errors import ImageError
-from clippy_core.training.data.decode import draw_view, to_square
+from clippy_core.training.data.decode import draw_view, fill_square
 
 
 def generator(seed=0):
     return np.random.default_rng(seed)
+
+
+def to_square(image, size, crop, flip, generator):
+    square = torch.empty((size, size, 3), dtype=torch.uint8)
+    fill_square(square, image, crop, flip, generator)
+    return square
 
 
 def smooth(height, width):
@@ -109,7 +115,8 @@ def test_a_part_of_a_reduced_jpeg_is_the_part_of_the_whole():
 def test_mirrored_is_the_mirror_image():
     data = encoded(smooth(90, 120))
     seed = next(seed for seed in range(20) if draw_view((90, 120), 1, True, generator(seed)).mirrored)
-    assert torch.equal(to_square(data, 64, 1, True, generator(seed)), whole(data).flip(1))
+    mirrored = to_square(data, 64, 1, True, generator(seed)).numpy().astype(int)
+    assert np.abs(mirrored - whole(data).flip(1).numpy()).max() <= 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

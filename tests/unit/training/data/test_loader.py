@@ -191,9 +191,7 @@ def test_nothing_but_bad_samples_is_an_end(steps, workers):
 
 
 def test_an_epoch_that_fills_no_step_is_refused(tokenizer):
-    made = Loader(
-        Numbers(50), tokenizer, DataConfig(), size=16, batch_size=9, accumulate=2, rank=0, world=3, seed=0
-    )
+    made = Loader(Numbers(50), tokenizer, DataConfig(), size=16, batch_size=9, accumulate=2, rank=0, world=3, seed=0)
     with pytest.raises(UsageError, match="a step takes 54 samples"):
         _ = made.steps_per_epoch
     with pytest.raises(UsageError, match="only 50"):
@@ -247,6 +245,11 @@ def test_spares_are_decided_by_position_and_lie_anywhere():
 
 
 def test_generators_of_neighbours_differ():
-    drawn = {float(generator_at(seed, epoch, position).random()) for seed in (0, 1) for epoch in (0, 1) for position in range(9)}
+    drawn = {
+        float(generator_at(seed, epoch, position).random())
+        for seed in (0, 1)
+        for epoch in (0, 1)
+        for position in range(9)
+    }
     assert len(drawn) == 36
     assert generator_at(1, 2, 3).random() == generator_at(1, 2, 3).random()

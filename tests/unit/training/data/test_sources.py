@@ -32,7 +32,9 @@ def expected(shards, each=5):
 @pytest.fixture
 def shards(tmp_path, write_shard):
     for shard in range(4):
-        write_shard(tmp_path / f"s/{shard:05d}.tar", [(f"{shard:05d}{n:04d}", f"picture {shard} {n}") for n in range(5)])
+        write_shard(
+            tmp_path / f"s/{shard:05d}.tar", [(f"{shard:05d}{n:04d}", f"picture {shard} {n}") for n in range(5)]
+        )
     return tmp_path / "s"
 
 
@@ -165,7 +167,7 @@ def test_every_number_comes_once(lengths, mixed, epoch):
 
 def test_tables_are_read_with_all_that_csv_allows(tmp_path, draw):
     draw(tmp_path / "pictures/a,b.png")
-    rows = [("a dog, \"on\" grass", "a,b.png"), ("two\nlines", "a,b.png"), ("no path", ""), ("gone", "gone.png")]
+    rows = [('a dog, "on" grass', "a,b.png"), ("two\nlines", "a,b.png"), ("no path", ""), ("gone", "gone.png")]
     with open(tmp_path / "pictures/t.csv", "w", newline="", encoding="utf-8-sig") as file:
         csv.writer(file).writerows([("title", "path", "more"), *((*row, "x") for row in rows)])
     source = opened(tmp_path / "pictures/t.csv", image_column="path", caption_column="title")
