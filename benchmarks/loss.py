@@ -226,12 +226,17 @@ def table(path: Path) -> None:
     for device, kind in dict.fromkeys(key[:2] for key in by_case):
         threads = next(row["threads"] for row in rows if row["device"] == device)
         print(f"\n`{kind}`, {device}, {threads} threads\n")
-        print("| batch | plain, s | tiled, s | ratio | ratio of CPU time | plain, MB | tiled, MB |")
-        print("|---|---|---|---|---|---|---|")
+        print("| batch | plain, s | tiled, s | ratio | plain, CPU s | tiled, CPU s | ratio | plain, MB | tiled, MB |")
+        print("|---|---|---|---|---|---|---|---|---|")
         for batch in dict.fromkeys(key[2] for key in by_case if key[:2] == (device, kind)):
             plain, tiled = (by_case[device, kind, batch, method] for method in METHODS)
-            shown = [plain["median_s"], tiled["median_s"], tiled["ratio"], tiled["cpu_ratio"]]
-            print(f"| {batch:,} |", " | ".join(x or "–" for x in [*shown, plain["peak_mb"], tiled["peak_mb"]]), "|")
+            shown = [plain["median_s"], tiled["median_s"], tiled["ratio"]]
+            shown += [plain["cpu_s"], tiled["cpu_s"], tiled["cpu_ratio"], plain["peak_mb"], tiled["peak_mb"]]
+            print(
+                f"| {batch:,} |",
+                " | ".join(f"{float(x):.3g}" if x and float(x) < 1000 else x or "–" for x in shown),
+                "|",
+            )
 
 
 def main() -> None:

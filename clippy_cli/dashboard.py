@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
 from rich.control import Control
 from rich.file_proxy import FileProxy
 from rich.live import Live
-from rich.segment import ControlType
+from rich.segment import ControlType, Segment
 
 from clippy_cli import console
+from clippy_cli.curves import Line
 from clippy_cli.plain_log import PlainLog, ending, say
 from clippy_cli.run_state import RunState
-from clippy_cli.screen import Frame, Look, compose
+from clippy_cli.screen import Look, compose
 from clippy_core import events
 
 __all__ = ["Dashboard", "PlainLog", "training_display"]
@@ -110,11 +111,11 @@ class Dashboard:
             self._console.control(Control(ControlType.HOME, ControlType.CLEAR))
         self._live.refresh()
 
-    def _frame(self) -> Frame:
+    def _frame(self) -> "_Frame":
         width, height = self._console.size
         self._gpu.ask(self.state)
         with self._lock:
-            return Frame(compose(self.state, width, max(1, height - 1), self._look, self._gpu.percent))
+            return _Frame(compose(self.state, width, max(1, height - 1), self._look, self._gpu.percent))
 
     def _draw_on(self) -> None:
         wait = 0.0
@@ -149,6 +150,19 @@ def _forgiving() -> Iterator[None]:
         yield
     except OSError:
         console.give_up(sys.stderr)
+
+
+class _Frame:
+    """Lines as a Rich renderable."""
+
+    def __init__(self, lines: list[Line]) -> None:
+        self._lines = lines
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for number, line in enumerate(self._lines):
+            if number:
+                yield Segment.line()
+            yield from line
 
 
 class _GpuUse:

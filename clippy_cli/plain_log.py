@@ -12,6 +12,7 @@ from clippy_core import events
 
 FIRST_STEPS = 3
 SPACING = (10.0, 60.0)  # seconds between lines about steps: at first, and after an hour
+FIGURES = 4  # of a validation, in its line
 BURST = 10  # lines of one other kind in a minute
 
 
@@ -156,10 +157,12 @@ def validation_line(state: RunState) -> str:
     if state.validation is None:
         return ""
     figures = []
-    for name in state.validation.metrics:
+    for name in list(state.validation.metrics)[:FIGURES]:
         metric = state.metrics[name]
         change = "" if metric.before is None else f" ({metric.last - metric.before:+.4f}, best {metric.best:.4f})"
         figures.append(f"{name} {metric.last:.4f}{change}")
+    if len(state.validation.metrics) > FIGURES:
+        figures.append(f"{len(state.validation.metrics) - FIGURES} more in validation.jsonl")
     return clean(f"validation at step {state.validation.step:,}: {' · '.join(figures)}")
 
 

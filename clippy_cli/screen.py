@@ -1,22 +1,32 @@
 """What the dashboard of a training run shows, line by line, for a terminal of any size."""
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions
+from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 
 from clippy_cli import preview
 from clippy_cli.console import SIGNS
 from clippy_cli.curves import Curve, Line, plot
-from clippy_cli.run_state import Notice, RunState, duration, epoch_line, learning_rate, parameters, rate, short_time
+from clippy_cli.run_state import (
+    Metric,
+    Notice,
+    RunState,
+    duration,
+    epoch_line,
+    learning_rate,
+    parameters,
+    rate,
+    short_time,
+)
 
 WIDE, NARROW = 120, 60  # columns
-NUMBERS_WIDTH = 34
-AIRY = 26  # lines from which there is room for more than the first figures
+NUMBERS_WIDTH, FIGURE_WIDTH = 34, 19  # columns for the numbers beside curves; for a figure and its change
+AIRY, TALL = 26, 36  # lines from which numbers may stand beside curves, and from which more figures are shown
 METRICS, NOTICES = (3, 6), (2, 5)
 CURVE_LINES = (4, 14)
 FILM_LINES = (6, 21)
@@ -56,19 +66,6 @@ class Look:
         return Segment(text, style)
 
 
-class Frame:
-    """Lines as a Rich renderable."""
-
-    def __init__(self, lines: list[Line]) -> None:
-        self._lines = lines
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        for number, line in enumerate(self._lines):
-            if number:
-                yield Segment.line()
-            yield from line
-
-
 def compose(state: RunState, width: int, height: int, look: Look, gpu_use: int | None = None) -> list[Line]:
     """At most ``height`` lines of at most ``width`` cells.
 
@@ -86,7 +83,7 @@ def compose(state: RunState, width: int, height: int, look: Look, gpu_use: int |
     entries = _numbers(state, look, gpu_use, with_scale=width < NARROW)
     aside = width >= WIDE and height >= AIRY
     numbers = [] if aside else _grid(entries, width, look)
-    checks = _validation(state, width, look, most=METRICS[0] if height < AIRY else METRICS[1])
+    checks = _validation(state, width, look, most=METRICS[0] if height < TALL else METRICS[1])
     fixed = [block for block in (numbers, checks, _ending(state, width, look, notices=NOTICES[0])) if block]
     free = height - len(top) - sum(map(len, fixed))
 
@@ -249,33 +246,46 @@ def _with_curve(title: Line, curve: Curve, width: int, height: int, look: Look) 
 
 
 def _validation(state: RunState, width: int, look: Look, *, most: int) -> list[Line]:
+    """The last figures in so many lines, in two columns where there is room."""
     validation = state.validation
     if validation is None:
         return []
-    lines: list[Line] = [
-        [
-            look.text("validation", DIM),
-            look.text(f" at step {validation.step:,}"),
-            look.text(f" · {short_time(validation.seconds)}" if validation.seconds else "", DIM),
-        ]
-    ]
-    shown = dict(list(state.metrics.items())[:most])
-    longest = min(max((cell_len(name) for name in shown), default=0), max(width - (60 if width >= NARROW else 20), 10))
-    for name, metric in shown.items():
-        line = Segment.adjust_line_length([look.text(name)], longest)
-        line += [look.text(f"  {metric.last:8.4f}", BOLD)]
-        if metric.before is not None:
-            change = metric.last - metric.before
-            risen = metric.last == metric.best
-            line.append(look.text(f"  {change:+.4f}", GOOD if risen else PLAIN))
-        else:
-            line.append(Segment(" " * 9))
-        if width >= NARROW:
-            line.append(look.text(f"  best {metric.best:.4f} at step {metric.best_step:,}", DIM))
+    columns = 2 if width >= WIDE and len(state.metrics) > most else 1
+    room = (width - 3 * (columns - 1)) // columns
+    shown = list(state.metrics.items())[: most * columns]
+    taken = FIGURE_WIDTH + (max((len(_best(metric)) for _, metric in shown), default=0) if room >= NARROW else 0)
+    longest = min(max((cell_len(name) for name, _ in shown), default=0), max(room - taken, 10))
+    cells = [_figure(name, metric, longest, room, look) for name, metric in shown]
+    title = [look.text("validation", DIM), look.text(f" at step {validation.step:,}")]
+    if validation.seconds:
+        title.append(look.text(f" · {short_time(validation.seconds)}", DIM))
+    if len(state.metrics) > len(shown):
+        title.append(look.text(f" · {len(state.metrics) - len(shown)} more in validation.jsonl", DIM))
+    lines = [title]
+    for row in range(min(most, len(cells))):
+        line: Line = []
+        for cell in cells[row::most]:
+            line += [Segment("   ")] if line else []
+            line += Segment.adjust_line_length(cell, room)
         lines.append(line)
-    if len(state.metrics) > most:
-        lines.append([look.text(f"and {len(state.metrics) - most} more in validation.jsonl", DIM)])
     return lines
+
+
+def _figure(name: str, metric: Metric, longest: int, room: int, look: Look) -> Line:
+    line = Segment.adjust_line_length([look.text(name)], longest)
+    line.append(look.text(f"  {metric.last:8.4f}", BOLD))
+    if metric.before is None:
+        line.append(Segment(" " * 9))
+    else:
+        style = GOOD if metric.last == metric.best != metric.before else PLAIN
+        line.append(look.text(f"  {metric.last - metric.before:+.4f}", style))
+    if room >= NARROW:
+        line.append(look.text(_best(metric), DIM))
+    return line
+
+
+def _best(metric: Metric) -> str:
+    return f"  best {metric.best:.4f} at step {metric.best_step:,}"
 
 
 def _ending(state: RunState, width: int, look: Look, *, notices: int) -> list[Line]:

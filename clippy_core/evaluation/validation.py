@@ -42,7 +42,8 @@ class Validation:
             run = BENCHMARKS.load(name)
             if any(name == other for other, _, _ in self.benchmarks):
                 raise UsageError(f"--eval {spec}: benchmark {name!r} is given twice")
-            self.benchmarks.append((name, run, check_data(name, run, Path(folder) if given else None)))
+            data = check_data(name, run, Path(folder) if given else None, option="--eval")
+            self.benchmarks.append((name, run, data))
 
     def __call__(
         self, model: DualEncoder, tokenizer: Tokenizer, placement: Placement

@@ -19,8 +19,7 @@ Sentence-Transformers, with ``modules.json`` and a folder a module (text). Weigh
 
 import pickle
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from clippy_core.model.layouts import (
     Layout,
     find_tokenizer,
     open_layout,
+    quiet_transformers,
     read_weights,
     sentence_modules,
 )
@@ -298,7 +298,7 @@ def _through_transformers(tower: TextTower, source: str, weights: dict[str, Tens
     """
     kind: Any = type(tower.encoder)
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             encoder, info = kind.from_pretrained(
                 None,
                 config=tower.encoder.config,
@@ -318,22 +318,6 @@ def _through_transformers(tower: TextTower, source: str, weights: dict[str, Tens
         if not key.removeprefix(base).startswith(TEXT_HEADS) and not key.endswith(DERIVED):
             state[key] = weights.get(key, torch.empty(0))
     return {f"text.encoder.{key}": tensor for key, tensor in state.items()}
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Without the library's own progress bar and report; what matters of it becomes an error here."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
 
 
 # --- both -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -187,19 +190,51 @@ def find_tokenizer(layout: Layout) -> Path:
 def _converted_tokenizer(path: Path) -> Path:
     from transformers import AutoTokenizer
 
+    instead = f"put a {TOKENIZER} beside it, or name another with the same vocabulary"
+    missing = [
+        name for name in ("sentencepiece", "google.protobuf") if path.suffix == ".model" and not _installed(name)
+    ]
+    if missing:
+        raise CheckpointError(
+            f"{path}: a sentencepiece model alone, which cannot be converted without the packages sentencepiece and "
+            f"protobuf; `pip install sentencepiece protobuf`, or {instead}"
+        )
     try:
-        backend = AutoTokenizer.from_pretrained(str(path.parent), local_files_only=True).backend_tokenizer
+        with quiet_transformers():
+            backend = AutoTokenizer.from_pretrained(str(path.parent), local_files_only=True).backend_tokenizer
         content = backend.to_str().encode()
     except Exception as error:
-        # Any kind: missing packages, vocabularies that are none, kinds of tokenizers that cannot be converted.
+        # Any kind: vocabularies that are none, kinds of tokenizers that cannot be converted.
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise CheckpointError(
-            f"{path}: a tokenizer of an older kind that cannot be converted here ({reason}); put a {TOKENIZER} beside "
-            "it, or name another with the same vocabulary"
+            f"{path}: a tokenizer of an older kind that cannot be converted ({reason}); {instead}"
         ) from error
     target = cache_folder() / "tokenizers" / f"{hashlib.sha256(content).hexdigest()[:16]}.json"
     write_bytes(target, content)
     return target
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of the package that it would be in
+        return False
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without the library's own progress bar and reports; what matters of them becomes an error here."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def _inside(part: str, name: str) -> str:

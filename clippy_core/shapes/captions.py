@@ -9,7 +9,7 @@ from clippy_core.shapes.things import THINGS
 
 Rng = np.random.Generator
 
-LEAVE_OUT_GROUND, LEAVE_OUT_SECOND_GROUND, LEAVE_OUT_THING = 0.12, 0.35, 0.15
+LEAVE_OUT_GROUND, LEAVE_OUT_SECOND_GROUND, LEAVE_OUT_THING = 0.3, 0.35, 0.12
 NUMBERS = ("no", "one", "two", "three", "four")
 PLACES = {
     "grass": ("on grass", "on the grass", "in the grass"),
@@ -95,9 +95,9 @@ def _phrase(rng: Rng, group: list[Mention]) -> str:
     if len(group) > 1:
         return f"{NUMBERS[len(group)]} {thing.plural}" if rng.random() < 0.7 else f"some {thing.plural}"
     chance, words = rng.random(), thing.name
-    if chance < 0.25:
+    if chance < 0.15:
         words = f"{group[0].colour} {words}"
-    elif chance < 0.35 and group[0].pattern in ("striped", "spotted", "checked"):
+    elif chance < 0.25 and group[0].pattern in ("striped", "spotted", "checked"):
         words = f"{group[0].pattern} {words}"
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 

@@ -65,7 +65,7 @@ def contrastive_loss(
 
     Gradients are W times this rank's share of the global gradient, so that the mean over W ranks, which is what
     ``DistributedDataParallel`` takes, is the gradient of one process with the whole batch. They cannot be
-    differentiated again. Autocast does not reach inside. On a GPU it waits for the device three times or so, to read the
+    differentiated again. Autocast does not reach inside. On a GPU it waits for the device some three times, to read the
     scale and to see that nothing underflowed.
 
     Args:

@@ -317,6 +317,30 @@ def test_the_short_terminal_keeps_numbers_and_what_went_wrong(played: RunState) 
     assert "▀" not in shown
 
 
+def test_of_many_figures_the_first_are_shown_and_the_rest_are_counted(log: tuple[PlainLog, Clock, io.StringIO]) -> None:
+    state = RunState(Clock())
+    validated = events.Validated(5, {f"figure {number}": number / 100 for number in range(20)})
+    state(validated)
+    for width, height, shown in ((80, 30, 3), (80, 45, 6), (160, 45, 12)):
+        lines = "\n".join(text(compose(state, width, height, Look(terminal(width, height), True, True))))
+        assert f"{20 - shown} more in validation.jsonl" in lines
+        assert f"figure {shown - 1}" in lines
+        assert f"figure {shown} " not in lines
+    log[0](validated)
+    assert log[2].getvalue().rstrip().endswith("figure 3 0.0300 · 16 more in validation.jsonl")
+
+
+@pytest.mark.parametrize(("width", "columns"), [(80, 1), (160, 2)])
+def test_names_of_figures_are_whole_where_there_is_room(width: int, columns: int) -> None:
+    state = RunState(Clock())
+    names = [f"shapes/image to text R@{number:02}" for number in range(13)]
+    for number in (1, 12_000):
+        state(events.Validated(number, dict.fromkeys(names, number / 20_000)))
+    lines = "\n".join(text(compose(state, width, 45, Look(terminal(width, 45), True, True))))
+    for name in names[: 6 * columns]:
+        assert f"{name}    0.6000  +0.6000  best 0.6000 at step 12,000" in lines.replace("+0.5999", "+0.6000")
+
+
 def test_no_pictures_without_colours(played: RunState) -> None:
     for settings in ({"no_color": True}, {"color_system": None}):
         look = Look.of(terminal(160, 45, **settings))

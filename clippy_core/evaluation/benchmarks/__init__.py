@@ -85,19 +85,25 @@ def snapshots_of(run: Benchmark) -> Snapshots | None:
     return getattr(run, "snapshots", None)
 
 
-def check_data(name: str, run: Benchmark, data: Path | None) -> Path | None:
+def check_data(name: str, run: Benchmark, data: Path | None, *, option: str = "--data") -> Path | None:
     """The folder, if the benchmark is to have one and it is there.
+
+    Args:
+        name: The benchmark's name, for messages.
+        run: The benchmark.
+        data: What the user gave.
+        option: How the user gives a folder, for messages.
 
     Raises:
         UsageError: A folder is missing, or one was given where none is needed.
         DataError: There is no such folder.
     """
     if data is None and needs_data(run):
-        raise UsageError(f"benchmark {name!r} needs the folder of its data set: --data DIR")
+        raise UsageError(f"benchmark {name!r} needs the folder of its data set; give it by {option} DIR")
     if data is not None and not needs_data(run):
-        raise UsageError(f"benchmark {name!r} makes its own pictures; --data {data} means nothing to it")
+        raise UsageError(f"{option} {data}: benchmark {name!r} makes its own pictures and takes no folder")
     if data is not None and not data.is_dir():
-        raise DataError(f"--data {data}: no such folder")
+        raise DataError(f"{option} {data}: no such folder")
     return data
 
 

@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from clippy_core.errors import DataError
 from clippy_core.files import atomic_write, write_json
 from clippy_core.model.cache import cache_folder, locked
 from clippy_core.model.download import BY_HAND, download
 from clippy_core.training.data.captions import shown
-from clippy_core.training.data.shard_index import ShardIndex, load_index, stamp_of
+from clippy_core.training.data.shard_index import ShardIndex, load_index, open_binary, stamp_of
 from clippy_core.training.data.shard_lists import Shard
 
 ATTEMPTS = 3
@@ -49,18 +48,17 @@ class Store:
         note = _note_of(_place(url))
         with suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(note.read_bytes())
-            if kept["url"] == url:
-                return int(kept["samples"]), int(kept["partial"]), str(kept["fault"])
-        file, index = self.open(url)
-        file.close()
+            return int(kept["samples"]), int(kept["partial"]), str(kept["fault"])
+        descriptor, index = self.open(url)
+        os.close(descriptor)
         found = len(index), index.partial, index.fault
         if len(index):
             with suppress(OSError):
-                write_json(note, {"url": url, "samples": found[0], "partial": found[1], "fault": found[2]})
+                write_json(note, {"samples": found[0], "partial": found[1], "fault": found[2]})
         return found
 
-    def open(self, url: str) -> tuple[Any, ShardIndex]:
-        """The open file and its index, fetched if it is not here.
+    def open(self, url: str) -> tuple[int, ShardIndex]:
+        """The file's descriptor, for the caller to close, and its index; fetched if it is not here.
 
         Raises:
             DataError: It cannot be fetched; one line.
@@ -69,19 +67,20 @@ class Store:
         for _ in range(self.attempts):
             try:
                 self._bring(url, place, name)
-                file = open(place, "rb", buffering=0)  # noqa: SIM115 (handed to the caller)
                 index = load_index(place)
+                descriptor = open_binary(place)
             except FileNotFoundError:
                 continue  # another process made room just now
             except DataError as error:
                 raise DataError(f"{name}: {str(error).removeprefix(str(place)).lstrip(': ')}") from error
-            except OSError as error:
-                raise DataError(f"{name}: cannot be kept in {place.parent} ({error.strerror or error})") from error
-            if stamp_of(os.fstat(file.fileno())) == index.stamp:
+            except (OSError, NotImplementedError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise DataError(f"{name}: cannot be kept in {place.parent} ({reason})") from error
+            if stamp_of(os.fstat(descriptor)) == index.stamp:
                 if not len(index):
                     place.unlink(missing_ok=True)  # a web page; next time it may be the shard
-                return file, index
-            file.close()
+                return descriptor, index
+            os.close(descriptor)
         raise DataError(
             f"{name}: disappears from {place.parent} while it is being read; is data.shard_cache_gb enough?"
         )

@@ -96,8 +96,15 @@ class FolderSource:
                     self._partial += 1
                 else:
                     pairs.append((inside, caption.rpartition(".")[2]))
-            elif (folder / name).is_dir():
+            elif _is_folder(folder / name):
                 self._search(inside, pairs, entered)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def read_image(path: Path) -> bytes:

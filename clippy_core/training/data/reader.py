@@ -3,10 +3,13 @@
 Shapes: B samples, S side of the square, L tokens.
 """
 
+import multiprocessing
 import os
 import signal
+import threading
 import warnings
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
 import numpy as np
@@ -112,8 +115,20 @@ class Reader:
 
 
 def prepare_worker(_worker: int) -> None:
-    """What a worker process does first: one thread, and signals are the training process's business."""
+    """What a worker process does first: one thread, and signals are the training process's business.
+
+    When that one dies, however, so does the worker. PyTorch looks at the parent, which is the server that workers are
+    forked from, and that one lives as long as its children.
+    """
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
+    training = multiprocessing.parent_process()
+    if training is not None:
+        threading.Thread(target=_end_with, args=(training,), daemon=True).start()
+
+
+def _end_with(process: BaseProcess) -> None:
+    process.join()
+    os._exit(1)

@@ -71,6 +71,15 @@ def stamp_of(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+def open_binary(path: Path) -> int:
+    """A descriptor of a file to read from.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+
+
 def load_index(path: Path) -> ShardIndex:
     """The index of a local shard, from the cache if the file has not changed since, else by reading its headers.
 
@@ -92,8 +101,9 @@ def load_index(path: Path) -> ShardIndex:
                 found = scan(path)
                 write_bytes(cached, _packed(found))
             return found
-    except (OSError, ClippyError):
-        # Without a place to keep it, it is made each time; what is wrong with the shard itself comes up again.
+    except (OSError, NotImplementedError, ClippyError):
+        # Without a place to keep it, or locks in that place, it is made each time; what is wrong with the shard comes
+        # up again.
         return scan(path)
 
 
@@ -232,7 +242,7 @@ def _packed(index: ShardIndex) -> bytes:
 def _load(cached: Path, stamp: tuple[int, int]) -> ShardIndex | None:
     """What was kept, unless the shard has changed or what was kept is damaged: a zip file knows its checksums."""
     try:
-        with np.load(cached, allow_pickle=False) as kept:
+        with np.load(io.BytesIO(cached.read_bytes()), allow_pickle=False) as kept:
             note = json.loads(kept["note"].tobytes())
             if note["version"] != VERSION or tuple(note["stamp"]) != stamp:
                 return None

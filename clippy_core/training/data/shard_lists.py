@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from clippy_core.errors import DataError, UsageError
 from clippy_core.files import write_json
@@ -37,8 +37,11 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """The path, or the address without query, on one line."""
-        return shown(self.url if self.url.startswith("pipe:") else self.url.partition("?")[0])
+        """The path or command, or the address without query and password, on one line."""
+        if self.url.startswith("pipe:") or not is_address(self.url):
+            return shown(self.url)
+        parts = urlsplit(self.url)
+        return shown(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
 
 def is_address(name: str) -> bool:

@@ -19,7 +19,7 @@ from clippy_core.training.data.captions import parse, shown
 from clippy_core.training.data.decode import LARGEST
 from clippy_core.training.data.fetching import Store
 from clippy_core.training.data.order import generator_of
-from clippy_core.training.data.shard_index import ShardIndex, load_index, stamp_of
+from clippy_core.training.data.shard_index import ShardIndex, load_index, open_binary, stamp_of
 from clippy_core.training.data.shard_lists import Shard, is_address
 
 MOST_OPEN = 256
@@ -28,13 +28,13 @@ MOST_OPEN = 256
 
 @dataclass(frozen=True)
 class _Open:
-    """A shard in use; the file is closed with it."""
+    """A shard in use; the file descriptor is closed with it."""
 
-    file: Any
+    descriptor: int
     index: ShardIndex
 
     def __del__(self) -> None:
-        self.file.close()
+        os.close(self.descriptor)
 
 
 class ShardSource:
@@ -109,10 +109,10 @@ class ShardSource:
         image_at, image_size, caption_at, caption_size = map(int, opened.index.places_N4[row])
         if image_size > LARGEST:
             raise DataError(f"{key}: the image has {image_size:,} bytes; at most {LARGEST:,} are accepted")
-        image = _read_at(opened.file, image_at, image_size, key)
+        image = _read_at(opened.descriptor, image_at, image_size, key)
         try:
             caption = parse(
-                _read_at(opened.file, caption_at, caption_size, key), is_json=bool(opened.index.is_json_N[row])
+                _read_at(opened.descriptor, caption_at, caption_size, key), is_json=bool(opened.index.is_json_N[row])
             )
         except DataError as error:
             raise DataError(f"{key}: {error}") from error
@@ -157,17 +157,15 @@ class ShardSource:
 
     def _really_open(self, shard: Shard) -> _Open:
         if is_address(shard.url):
-            file, index = self._store.open(shard.url)
-            return _Open(file, index)
+            return _Open(*self._store.open(shard.url))
+        index = load_index(Path(shard.url))
         try:
-            file = open(shard.url, "rb", buffering=0)  # noqa: SIM115 (closed when its turn is over)
+            opened = _Open(open_binary(Path(shard.url)), index)
         except OSError as error:
             raise DataError(f"{shard.name}: cannot be read ({error.strerror or error})") from error
-        index = load_index(Path(shard.url))
-        if not stamp_of(os.fstat(file.fileno())) == index.stamp == self._stamps[shard.url]:
-            file.close()
+        if not stamp_of(os.fstat(opened.descriptor)) == index.stamp == self._stamps[shard.url]:
             raise DataError(f"{shard.name}: the file was changed while it was being used")
-        return _Open(file, index)
+        return opened
 
 
 def problems_of(shard: Shard, samples: int, partial: int, fault: str, size: int | None) -> list[str]:
@@ -193,13 +191,10 @@ def problems_of(shard: Shard, samples: int, partial: int, fault: str, size: int 
     return lines
 
 
-def _read_at(file: Any, offset: int, size: int, key: str) -> bytes:
+def _read_at(descriptor: int, offset: int, size: int, key: str) -> bytes:
     try:
-        if hasattr(os, "pread"):
-            data = os.pread(file.fileno(), size, offset)
-        else:
-            file.seek(offset)
-            data = file.read(size)
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        data = os.read(descriptor, size)
     except OSError as error:
         raise DataError(f"{key}: cannot be read ({error.strerror or error})") from error
     if len(data) != size:

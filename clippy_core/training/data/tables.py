@@ -4,7 +4,7 @@ import csv
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -30,7 +30,6 @@ class TableSource:
     def __init__(self, path: str, image_column: str, caption_column: str) -> None:
         self._path = Path(path)
         self._name = shown(path)
-        self._file: BinaryIO | None = None
         self._problems: list[str] = []
         try:
             with open(self._path, "rb") as file:
@@ -49,14 +48,6 @@ class TableSource:
     def __len__(self) -> int:
         return len(self._starts_N)
 
-    def __del__(self) -> None:
-        file = self.__dict__.get("_file")
-        if file is not None:
-            file.close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_file": None}
-
     def order(self, epoch: int, seed: int) -> np.ndarray:
         """See :class:`clippy_core.training.data.Source`."""
         return permutation(len(self), epoch, seed)
@@ -73,9 +64,11 @@ class TableSource:
         """See :class:`clippy_core.training.data.Source`."""
         key = f"{self._name}:{self._lines_N[number]}"
         try:
-            file = self._reopened()
-            file.seek(int(self._starts_N[number]))
-            row = next(csv.reader(_decoded(file), delimiter=self._delimiter))
+            with open(self._path, "rb") as file:
+                if stamp_of(os.fstat(file.fileno())) != self._stamp:
+                    raise DataError(f"{key}: the table was changed while it was being used")
+                file.seek(int(self._starts_N[number]))
+                row = next(csv.reader(_decoded(file), delimiter=self._delimiter))
         except (OSError, csv.Error, StopIteration) as error:
             raise DataError(f"{key}: cannot be read ({error})") from error
         image = self._path.parent / row[self._image]
@@ -83,15 +76,6 @@ class TableSource:
             return Sample(key, read_image(image), cleaned(row[self._caption]))
         except DataError as error:
             raise DataError(f"{key}: {error}") from error
-
-    def _reopened(self) -> BinaryIO:
-        if self._file is None:
-            file = open(self._path, "rb")  # noqa: SIM115 (open as long as the source is used)
-            if stamp_of(os.fstat(file.fileno())) != self._stamp:
-                file.close()
-                raise DataError(f"{self._name}: the file was changed while it was being used")
-            self._file = file
-        return self._file
 
     def _header(self, file: BinaryIO, image_column: str, caption_column: str) -> tuple[list[str], str]:
         """The columns' names, and what separates them."""

@@ -19,6 +19,8 @@ from clippy_core.errors import ClippyError, DataError
 from clippy_core.training.data import Batch
 from clippy_core.training.data.reader import Reader, Task, prepare_worker
 
+_BUS_ERROR = getattr(signal, "SIGBUS", 0)
+
 
 def read_ahead(reader: Reader, tasks: Iterable[Task], workers: int, ahead: int) -> Generator[Batch, None, None]:
     """What ``reader`` makes of each task, in order.
@@ -58,8 +60,10 @@ def _death_of(processes: list[BaseProcess]) -> DataError | None:
         process.join(0.2)
         if process.exitcode not in (None, 0):
             how = f"signal {-process.exitcode}" if process.exitcode < 0 else f"exit code {process.exitcode}"
+            # A write to shared memory that is full ends so.
+            memory = "shared memory (/dev/shm)" if how == f"signal {int(_BUS_ERROR)}" else "memory"
             return DataError(
-                f"a process that reads training data ({process.pid}) ended by {how}; if memory ran out, use fewer "
+                f"a process that reads training data ({process.pid}) ended by {how}; if {memory} ran out, use fewer "
                 "--workers or a smaller batch"
             )
     return None

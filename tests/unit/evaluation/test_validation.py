@@ -123,9 +123,9 @@ def test_a_benchmark_with_a_folder(micro, tmp_path):
     ("specs", "error", "message"),
     [
         (["shape"], UsageError, "did you mean shapes"),
-        (["points"], UsageError, "benchmark 'points' needs the folder of its data set: --data DIR"),
-        (["shapes=x"], UsageError, "benchmark 'shapes' makes its own pictures; --data x means nothing to it"),
-        (["points=/no/such/folder"], DataError, "/no/such/folder: no such folder"),
+        (["points"], UsageError, "benchmark 'points' needs the folder of its data set; give it by --eval"),
+        (["shapes=x"], UsageError, "--eval x: benchmark 'shapes' makes its own pictures and takes no folder"),
+        (["points=/no/such/folder"], DataError, "--eval /no/such/folder: no such folder"),
         (["shapes", "shapes"], UsageError, "benchmark 'shapes' is given twice"),
     ],
 )

@@ -1,6 +1,9 @@
 """Checkpoints of others give what the libraries that define them give."""
 
+import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -294,6 +297,18 @@ def test_segment_with_a_published_checkpoint_end_to_end(tmp_path: Path):
     assert run(["export", "safetensors", *arguments[:4], "--out", str(tmp_path / "model")]) == 0
     again = clippy_core.load(tmp_path / "model").segment(tmp_path / "photo.png", ["dog", "grass"])
     assert np.array_equal(again.label_map, np.array(Image.open(tmp_path / "out" / "photo.labels.png")))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel has to tell the peak of a part of a process")
+@pytest.mark.parametrize("kind", ["pickle", "legacy"])
+def test_converting_takes_less_than_2_2_times_the_file(kind: str):
+    """A file of the published size, read and written by a process of its own."""
+    script = Path(clippy_core.__file__).parents[1] / "benchmarks" / "convert_memory.py"
+    command = [sys.executable, str(script), "--kinds", kind, "--json"]
+    (row,) = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    assert row["file_mb"] > 780
+    assert row["factor"] < 2.2
 
 
 def test_a_model_without_weights_says_where_to_get_them(capsys: pytest.CaptureFixture[str], tmp_path: Path):

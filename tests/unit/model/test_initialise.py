@@ -461,9 +461,15 @@ def test_a_vocabulary_alone_is_converted_and_kept(config, encoder_folder, tmp_pa
     assert (converted(WORDS)[0] == expected(WORDS)[0]).all()
 
 
-def test_a_sentencepiece_model_alone_is_converted_or_refused_in_one_line(config, tmp_path, monkeypatch):
-    monkeypatch.setenv("CLIPPY_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "spiece.model").write_bytes(b"\x0a\x0e\x0a\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
+def test_a_sentencepiece_model_alone_needs_packages_that_are_named(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("clippy_core.model.layouts._installed", lambda package: False)
+    (tmp_path / "spiece.model").write_bytes(b"\x0a\x0e")
+    refused(CheckpointError, r"spiece\.model: .*`pip install sentencepiece protobuf`", config, tokenizer=str(tmp_path))
+
+
+def test_a_vocabulary_that_cannot_be_converted_is_named(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("clippy_core.model.layouts._installed", lambda package: True)
+    (tmp_path / "spiece.model").write_bytes(b"\x0a\x0e")
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     refused(CheckpointError, r"spiece\.model: a tokenizer of an older kind", config, tokenizer=str(tmp_path))
 

@@ -3,9 +3,12 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from itertools import islice
 from multiprocessing import active_children
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,12 +146,11 @@ def test_workers_change_nothing(steps):
     alone = steps(5, 6, batch=6, accumulate=2, source=Numbers(50, bad=range(0, 50, 9)))
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    for workers in (1, 3):
-        shared = steps(5, 6, batch=6, accumulate=2, source=Numbers(50, bad=range(0, 50, 9)), workers=workers)
-        assert flat(shared) == flat(alone)
-        assert [[batch.faults for batch in parts] for parts in shared] == [
-            [batch.faults for batch in parts] for parts in alone
-        ]
+    shared = steps(5, 6, batch=6, accumulate=2, source=Numbers(50, bad=range(0, 50, 9)), workers=3)
+    assert flat(shared) == flat(alone)
+    faults = [[batch.faults for batch in parts] for parts in alone]
+    assert [[batch.faults for batch in parts] for parts in shared] == faults
+    assert any(lines for parts in faults for lines in parts)
     assert torch.equal(torch.get_rng_state(), before)
     assert active_children() == []
 
@@ -253,3 +255,47 @@ def test_generators_of_neighbours_differ():
     }
     assert len(drawn) == 36
     assert generator_at(1, 2, 3).random() == generator_at(1, 2, 3).random()
+
+
+TRAINING = """
+import os, signal, sys
+from multiprocessing import active_children
+from clippy_core.model.presets import find
+from clippy_core.model.tokenizer import Tokenizer
+from clippy_core.training.config import DataConfig
+from clippy_core.training.data.loader import Loader
+from clippy_core.training.data.sources import open_source
+config = DataConfig(sources=(sys.argv[1],), workers=2)
+tokenizer = Tokenizer(find("clippy-lite") / "tokenizer.json", 16)
+loader = Loader(
+    open_source(config), tokenizer, config, size=16, batch_size=2, accumulate=1, rank=0, world=1, seed=0
+)
+batches = loader.batches(0)
+next(batches)
+print(*[process.pid for process in active_children()], flush=True)
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+raise ValueError("a mistake")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
+@pytest.mark.parametrize(
+    ("how", "code"), [("killed", -signal.SIGKILL), pytest.param("mistaken", 1, marks=pytest.mark.slow)]
+)
+def test_workers_end_with_the_training_process(write_shard, tmp_path, clippy_environment, how, code):
+    write_shard(tmp_path / "a.tar", [(f"{n}", f"picture {n}") for n in range(8)])
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINING, str(tmp_path / "a.tar"), how],
+        env=clippy_environment | {"CLIPPY_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == code, done.stderr
+    processes = [Path(f"/proc/{process}") for process in done.stdout.split()]
+    assert len(processes) == 2
+    until = time.monotonic() + 20
+    while any(process.exists() for process in processes) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(process.exists() for process in processes)
