@@ -1,5 +1,6 @@
 """``clippy train``: contrastive training, from a laptop to several machines."""
 
+import signal
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -161,8 +162,8 @@ def _complete(config: TrainConfig, gpus: int | None, procs: int | None, nodes: i
     run = replace(run, nodes=nodes if nodes > 1 else run.nodes)
     if run.name is None:
         run = replace(run, name=f"{Path(config.model.name).name}-{datetime.now():%Y%m%d-%H%M%S}")
-    if not run.evaluate and config.data.sources == ("shapes",):
-        run = replace(run, evaluate=("shapes",))
+    if run.evaluate is None:
+        run = replace(run, evaluate=("shapes",) if config.data.sources == ("shapes",) else ())
     return replace(config, run=run)
 
 
@@ -196,6 +197,8 @@ def _train(config: TrainConfig, resume: str | None, inexact: bool, *, json: bool
     with training_display("rich" in config.run.report) as display, trackers(config.run.report, display) as tracked:
         outcome = run(config, sink=events.fan_out(display, tracked), validate=validate, resume=resume, inexact=inexact)
     _say(outcome, json=json)
+    if outcome.signal == signal.SIGINT:
+        raise typer.Abort("the same command with --resume auto goes on")
     return 128 + outcome.signal if outcome.signal else 0
 
 

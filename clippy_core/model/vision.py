@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
-from timm.layers import PatchDropout, PatchDropoutWithIndices
+from timm.layers.patch_dropout import PatchDropout, PatchDropoutWithIndices
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -183,7 +183,8 @@ class RunConfig(FromDict):
         save_every: Steps between checkpoints; None for ten over the run.
         keep: How many of the latest checkpoints stay.
         eval_every: Steps between validations; None for ten over the run.
-        evaluate: Validations, each ``BENCHMARK=DIR``, or ``shapes``, which needs no folder.
+        evaluate: Validations, each ``BENCHMARK=DIR``, or ``shapes``, which needs no folder; None for ``shapes`` if that
+            is what the run is trained on, else nothing.
         best: Metric of a validation whose best checkpoint is kept, such as ``shapes/mIoU``; None for none.
         report: Who hears of progress besides ``metrics.jsonl``: ``rich``, ``tensorboard``, ``wandb``.
         nan_policy: On a loss that is not finite: ``stop``, or ``skip`` that step on every rank.
@@ -205,7 +206,7 @@ class RunConfig(FromDict):
     save_every: int | None = None
     keep: int = 3
     eval_every: int | None = None
-    evaluate: tuple[str, ...] = ()
+    evaluate: tuple[str, ...] | None = None
     best: str | None = None
     report: tuple[str, ...] = ("rich", "jsonl")
     nan_policy: str = "stop"
@@ -224,7 +225,7 @@ class RunConfig(FromDict):
         require(self.nan_policy in ("stop", "skip"), "run.nan_policy", self.nan_policy, "stop or skip")
         for report in self.report:
             require(report in REPORTS, "run.report", report, f"one of {_or(REPORTS)}")
-        for item in self.evaluate:
+        for item in self.evaluate or ():
             require(bool(item.partition("=")[0].strip()), "run.evaluate", item, "BENCHMARK=DIR or shapes")
         well_formed = self.name is None or (self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0\n"))
         require(well_formed, "run.name", self.name, "a folder's name without slashes")

@@ -97,7 +97,11 @@ def join(device: str, timeout: float) -> Iterator[World]:
     patience = timedelta(seconds=timeout)
     backend = "nccl" if where.type == "cuda" else "gloo"
     with watching():
-        dist.init_process_group(backend, timeout=patience, device_id=where if where.type == "cuda" else None)
+        store, _, _ = next(dist.rendezvous("env://", timeout=patience))
+        # Processes that were started again must not take the addresses of those before them, which the store still has.
+        store = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        device_id = where if where.type == "cuda" else None
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience, device_id=device_id)
         side = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo", timeout=patience)
     try:
         yield World(rank, size, where, dist.group.WORLD, side)

@@ -67,19 +67,20 @@ class Store:
         for _ in range(self.attempts):
             try:
                 self._bring(url, place, name)
-                index = load_index(place)
                 descriptor = open_binary(place)
             except FileNotFoundError:
                 continue  # another process made room just now
             except DataError as error:
-                raise DataError(f"{name}: {str(error).removeprefix(str(place)).lstrip(': ')}") from error
+                raise DataError(f"{name}: {error}") from error
             except (OSError, NotImplementedError) as error:
                 reason = getattr(error, "strerror", None) or error
                 raise DataError(f"{name}: cannot be kept in {place.parent} ({reason})") from error
-            if stamp_of(os.fstat(descriptor)) == index.stamp:
-                if not len(index):
-                    place.unlink(missing_ok=True)  # a web page; next time it may be the shard
-                return descriptor, index
+            with suppress(DataError):
+                index = load_index(place)
+                if stamp_of(os.fstat(descriptor)) == index.stamp:
+                    if not len(index):
+                        place.unlink(missing_ok=True)  # a web page; next time it may be the shard
+                    return descriptor, index
             os.close(descriptor)
         raise DataError(
             f"{name}: disappears from {place.parent} while it is being read; is data.shard_cache_gb enough?"
