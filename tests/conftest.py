@@ -127,7 +127,24 @@ def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from clippy_core.shapes import CLASSES
 
     words = [word for name in CLASSES for word in name.split()]
-    words += "a an the of on under over in and photo picture two three red green blue".split()
+    words += [
+        "a",
+        "an",
+        "the",
+        "of",
+        "on",
+        "under",
+        "over",
+        "in",
+        "and",
+        "photo",
+        "picture",
+        "two",
+        "three",
+        "red",
+        "green",
+        "blue",
+    ]
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys(["[PAD]", "[UNK]", *words]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()

@@ -114,7 +114,7 @@ def clippy_micro() -> Preset:
         description="4-layer ViT on 64×64 pictures and a 1-layer BERT, for experiments",
         licence="Apache-2.0",
     )
-    return Preset(config, None, "train it with your data", tokenizer=str(BUNDLED / "clippy-lite"), parameters=5_154_945)
+    return Preset(config, None, "train it with your data", tokenizer=str(BUNDLED / "clippy-lite"), parameters=4_338_625)
 
 
 def _paper(name: str, vision: VisionConfig, description: str, quality: str = "not trained yet") -> ModelConfig:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from clippy_core.errors import DeviceError
 
@@ -97,14 +99,15 @@ def join(device: str, timeout: float) -> Iterator[World]:
     patience = timedelta(seconds=timeout)
     backend = "nccl" if where.type == "cuda" else "gloo"
     with watching():
-        store, _, _ = next(dist.rendezvous("env://", timeout=patience))
+        store, _, _ = next(rendezvous("env://", timeout=patience))
         # Processes that were started again must not take the addresses of those before them, which the store still has.
-        store = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        store = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         device_id = where if where.type == "cuda" else None
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience, device_id=device_id)
-        side = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo", timeout=patience)
+        group = dist.group.WORLD
+        side: Any = group if backend == "gloo" else dist.new_group(backend="gloo", timeout=patience)
     try:
-        yield World(rank, size, where, dist.group.WORLD, side)
+        yield World(rank, size, where, group, side)
     finally:
         dist.destroy_process_group()
 

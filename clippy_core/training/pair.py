@@ -47,6 +47,9 @@ class TrainedPair(nn.Module):
         ConfigError: A tower that cannot do what ``start`` asks for.
     """
 
+    factor_311: Tensor
+    offset_311: Tensor
+
     def __init__(self, model: DualEncoder, start: StartConfig, loss: LossConfig) -> None:
         super().__init__()
         self.model = model
@@ -68,7 +71,8 @@ class TrainedPair(nn.Module):
     def forward(self, pixels_B3HW: Tensor, ids_BL: Tensor, mask_BL: Tensor) -> PairEmbeddings:
         """Embed pairs: ``uint8`` RGB pixels, token numbers and their mask, all on the model's device."""
         normalised_B3HW = pixels_B3HW.float() * self.factor_311 - self.offset_311
-        return PairEmbeddings(*self.model(normalised_B3HW, ids_BL, mask_BL), self.bias)
+        image_BD, text_BD, scale = self.model(normalised_B3HW, ids_BL, mask_BL)
+        return PairEmbeddings(image_BD, text_BD, scale, self.bias)
 
     @torch.no_grad()
     def clamp_scale(self) -> None:

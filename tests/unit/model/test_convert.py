@@ -34,7 +34,7 @@ PUBLISHED_PARAMETERS = {
     "clippy-S-16": (21.67e6, 109.6e6),
     "clippy-B-14-dinov2": (86.58e6, 109.6e6),
     "clippy-B-16-dinov3": (85.66e6, 109.6e6),
-    "clippy-micro": (0.83e6, 4.31e6),
+    "clippy-micro": (0.217e6, 4.11e6),
 }
 SMALL_T5 = {**T5_BASE, "vocab_size": 99, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
 SMALL_VIT = {"embed_dim": 64, "depth": 2, "num_heads": 4, "img_size": 64}
