@@ -43,7 +43,7 @@ FLAGS = (
     Flag("--loss", "loss.kind", str, OPTIM, "What is minimised.", "infonce|siglip"),
     Flag("--lr", "optim.lr", float, OPTIM, "Peak learning rate.", "RATE", "the preset's, else 0.0005"),
     Flag(
-        "--warmup", "optim.warmup", int, OPTIM, "Steps in which the learning rate rises.", "STEPS",
+        "--warmup", "optim.warmup", float, OPTIM, "Steps in which the rate rises; below 1, share of the run.", "STEPS",
         "the preset's, else 0",
     ),
     Flag("--weight-decay", "optim.weight_decay", float, OPTIM, "Decoupled weight decay.", "X"),

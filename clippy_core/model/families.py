@@ -114,7 +114,14 @@ def clippy_micro() -> Preset:
         description="4-layer ViT on 64×64 pictures and a 1-layer BERT, for experiments",
         licence="Apache-2.0",
     )
-    return Preset(config, None, "train it with your data", tokenizer=str(BUNDLED / "clippy-lite"), parameters=4_338_625)
+    return Preset(
+        config,
+        None,
+        "train it with your data",
+        tokenizer=str(BUNDLED / "clippy-lite"),
+        parameters=4_338_625,
+        training={"optim": {"lr": 3e-3, "warmup": 0.05}, "run": {"batch_size": 64, "epochs": 5}},
+    )
 
 
 def _paper(name: str, vision: VisionConfig, description: str, quality: str = "not trained yet") -> ModelConfig:

@@ -1,9 +1,9 @@
 """The built-in procedural world: textured things on stuff, with captions and the truth about every pixel.
 
 A scene is a pure function of a seed and a number, so a data set of any length needs no file. One to four things of
-sixteen kinds lie on one or two of ten kinds of stuff. Kinds share colours and patterns, and captions leave things out,
-so neither gives a kind away; shape and texture together do. Captions are all that a model is trained on; masks are
-there to measure it.
+sixteen kinds lie on one or two of ten kinds of stuff. Kinds share typical colours in pairs, each has a pattern of its
+own, and half of the captions leave the ground out. Captions are all that a model is trained on; masks are there to
+measure it.
 
 Shapes: H = W pixel.
 """
@@ -22,7 +22,7 @@ CLASSES: tuple[str, ...] = THINGS + STUFF
 """What a pixel can be; things first."""
 
 MIN_SIZE, MAX_SIZE = 32, 512
-_COUNTS = np.array([0.35, 0.7, 0.9, 1.0])
+_COUNTS = np.array([0.4, 0.8, 0.95, 1.0])
 """Cumulative probabilities of one, two, three and four things."""
 
 
@@ -90,7 +90,7 @@ def _ground(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray
 def _places(rng: np.random.Generator) -> list[tuple[float, float, float]]:
     """Centres and radii of one to four things, as fractions of the side; they may overlap, but not much."""
     count = int(np.searchsorted(_COUNTS, rng.random())) + 1
-    largest = (0.4, 0.32, 0.26, 0.23)[count - 1]
+    largest = (0.46, 0.38, 0.3, 0.26)[count - 1]
     places: list[tuple[float, float, float]] = []
     for _ in range(8 * count):
         x, y, radius = rng.uniform(0.14, 0.86), rng.uniform(0.14, 0.86), rng.uniform(0.55, 1.0) * largest

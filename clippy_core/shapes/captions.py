@@ -9,7 +9,7 @@ from clippy_core.shapes.things import THINGS
 
 Rng = np.random.Generator
 
-LEAVE_OUT_GROUND, LEAVE_OUT_SECOND_GROUND, LEAVE_OUT_THING = 0.3, 0.35, 0.12
+LEAVE_OUT_GROUND, LEAVE_OUT_SECOND_GROUND, LEAVE_OUT_THING = 0.5, 0.5, 0.05
 NUMBERS = ("no", "one", "two", "three", "four")
 PLACES = {
     "grass": ("on grass", "on the grass", "in the grass"),

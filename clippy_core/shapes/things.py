@@ -10,6 +10,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from clippy_core.shapes.patterns import COMMON, paint
+
 Rng = np.random.Generator
 
 COLOURS = {
@@ -25,10 +27,8 @@ COLOURS = {
     "black": (40, 40, 45),
 }
 _NAMES = tuple(COLOURS)
-TYPICAL = 0.7
-"""How often a thing has a colour that is typical of its kind; otherwise it has any."""
-
-PATTERNS = ("plain", "shaded", "striped", "spotted", "checked")
+TYPICAL = 0.95
+"""How often a thing has a colour, and a pattern, that is typical of its kind; otherwise it has any."""
 
 
 class Part(NamedTuple):
@@ -50,7 +50,7 @@ class Thing(NamedTuple):
         name: What it is called.
         plural: What several are called.
         parts: From the back to the front.
-        patterns: What it can have on it, names in :data:`PATTERNS`; repeated ones are likelier.
+        pattern: What it typically has on it, a name in :data:`~clippy_core.shapes.patterns.PATTERNS`.
         turn: How far it may be turned either way, in degrees.
         colours: Its typical colours.
     """
@@ -58,7 +58,7 @@ class Thing(NamedTuple):
     name: str
     plural: str
     parts: tuple[Part, ...]
-    patterns: tuple[str, ...]
+    pattern: str
     turn: float
     colours: tuple[str, ...]
 
@@ -96,7 +96,7 @@ def draw(thing: Thing, rng: Rng, pixels_3HW: np.ndarray, centre: tuple[float, fl
     main, second = colours[rng.integers(len(colours))], _NAMES[rng.integers(len(_NAMES))]
     if second == main:
         second = _NAMES[(_NAMES.index(main) + 1) % len(_NAMES)]
-    pattern = thing.patterns[rng.integers(len(thing.patterns))]
+    pattern = thing.pattern if rng.random() < TYPICAL else COMMON[rng.integers(len(COMMON))]
     jitter_3 = rng.uniform(-22, 22, 3)
     frequency, phase = rng.uniform(2.2, 3.4), rng.uniform(0, 2 * np.pi)
 
@@ -109,7 +109,7 @@ def draw(thing: Thing, rng: Rng, pixels_3HW: np.ndarray, centre: tuple[float, fl
         colour_311 = _rgb({"main": main, "second": second}.get(role, role), jitter_3)
         other_311 = _rgb(second, jitter_3) if role == "main" else colour_311
         drawn = pattern if role == "main" else "shaded"
-        colour_3hw = _patterned(drawn, local_2hw, colour_311, other_311, frequency, phase)
+        colour_3hw = paint(drawn, local_2hw, colour_311, other_311, frequency, phase)
         box_3hw += (colour_3hw - box_3hw) * (alpha_hw * np.float32(1 / 255))
         covered_hw |= alpha_hw > 127
     return Look(covered_hw, (top, left), main, pattern)
@@ -162,29 +162,6 @@ def _rgb(name: str, jitter_3: np.ndarray) -> np.ndarray:
     return np.maximum(jitter_3 + COLOURS[name], 0).astype(np.float32)[:, None, None]
 
 
-def _patterned(
-    pattern: str,
-    local_2hw: tuple[np.ndarray, np.ndarray],
-    colour_311: np.ndarray,
-    other_311: np.ndarray,
-    frequency: float,
-    phase: float,
-) -> np.ndarray:
-    """Colours of a box, shape (3, h, w)."""
-    x_hw, y_hw = local_2hw
-    turns = np.float32(frequency * np.pi)
-    if pattern == "striped":
-        mix_hw = np.sin(turns * x_hw + np.float32(phase)) > 0
-    elif pattern == "spotted":
-        mix_hw = np.sin(turns * x_hw + np.float32(phase)) * np.sin(turns * y_hw + np.float32(phase)) > 0.35
-    elif pattern == "checked":
-        mix_hw = (np.sin(turns * x_hw) > 0) ^ (np.sin(turns * y_hw) > 0)
-    else:
-        shade_hw = np.float32(0.92) - (x_hw + y_hw) * np.float32(0.18 if pattern == "shaded" else 0.04)
-        return shade_hw * colour_311
-    return np.where(mix_hw, other_311, colour_311)
-
-
 def _ellipse(x: float, y: float, across: float, down: float, count: int = 24) -> np.ndarray:
     angles_N = np.linspace(0, 2 * np.pi, count, endpoint=False)
     return np.stack([x + across * np.cos(angles_N), y + down * np.sin(angles_N)], 1)
@@ -235,7 +212,7 @@ def _petals(count: int) -> Sequence[tuple[float, float, float]]:
     return [(0.62 * np.cos(angle), 0.62 * np.sin(angle), 0.38) for angle in angles]
 
 
-_FREE = 180.0
+_FREE = 60.0
 _PLUS = _polygon(
     *((-0.32, -1), (0.32, -1), (0.32, -0.32), (1, -0.32), (1, 0.32), (0.32, 0.32)),
     *((0.32, 1), (-0.32, 1), (-0.32, 0.32), (-1, 0.32), (-1, -0.32), (-0.32, -0.32)),
@@ -252,24 +229,22 @@ THINGS: tuple[Thing, ...] = (
         "ball",
         "balls",
         (Part((_ellipse(0, 0, 1, 1),)),),
-        ("shaded", "striped", "spotted"),
+        "striped",
         _FREE,
-        ("red", "blue", "white"),
+        ("blue",),
     ),
-    Thing(
-        "star", "stars", (Part((_star(5, 0.45),)),), ("plain", "shaded", "shaded"), _FREE, ("yellow", "orange", "white")
-    ),
+    Thing("star", "stars", (Part((_star(5, 0.45),)),), "ringed", _FREE, ("yellow",)),
     Thing(
         "ring",
         "rings",
         (Part((_ellipse(0, 0, 1, 1), _ellipse(0, 0, 0.52, 0.52))),),
-        ("plain", "shaded", "striped"),
+        "twisted",
         180,
-        ("orange", "red", "white"),
+        ("white",),
     ),
-    Thing("cross", "crosses", (Part((_PLUS,)),), ("plain", "checked", "striped"), 45, ("red", "white", "black")),
-    Thing("heart", "hearts", (Part((_heart(),)),), ("plain", "shaded", "spotted"), 30, ("red", "pink", "purple")),
-    Thing("moon", "moons", (Part((_crescent(),)),), ("plain", "shaded"), _FREE, ("white", "yellow", "blue")),
+    Thing("cross", "crosses", (Part((_PLUS,)),), "latticed", 45, ("red",)),
+    Thing("heart", "hearts", (Part((_heart(),)),), "dotted", 30, ("pink",)),
+    Thing("moon", "moons", (Part((_crescent(),)),), "glowing", _FREE, ("blue",)),
     Thing(
         "house",
         "houses",
@@ -279,9 +254,9 @@ THINGS: tuple[Thing, ...] = (
             Part((_rectangle(-0.55, 0.3, -0.1, 1),), "brown"),
             Part((_rectangle(0.2, 0.2, 0.6, 0.6),), "yellow"),
         ),
-        ("plain", "plain", "checked"),
+        "bricked",
         10,
-        ("white", "yellow", "brown", "red"),
+        ("brown",),
     ),
     Thing(
         "tree",
@@ -290,9 +265,9 @@ THINGS: tuple[Thing, ...] = (
             Part((_rectangle(-0.16, 0.1, 0.16, 1),), "brown"),
             *_cloud((-0.42, -0.05, 0.45), (0.42, -0.05, 0.45), (0, -0.5, 0.5), (0, 0, 0.4)),
         ),
-        ("shaded", "spotted"),
+        "mottled",
         12,
-        ("green", "green", "orange"),
+        ("green",),
     ),
     Thing(
         "car",
@@ -302,9 +277,9 @@ THINGS: tuple[Thing, ...] = (
             Part(_CAR_WINDOWS, "white"),
             Part((_ellipse(-0.52, 0.45, 0.27, 0.27, 12), _ellipse(0.52, 0.45, 0.27, 0.27, 12)), "black"),
         ),
-        ("plain", "shaded", "striped"),
+        "shaded",
         12,
-        ("blue", "red", "black"),
+        ("red",),
     ),
     Thing(
         "boat",
@@ -315,9 +290,9 @@ THINGS: tuple[Thing, ...] = (
             Part((_polygon((0.07, -0.95), (0.9, 0.4), (0.07, 0.4)),), "second"),
             Part((_polygon((-0.07, -0.7), (-0.07, 0.4), (-0.7, 0.4)),), "second"),
         ),
-        ("plain", "striped"),
+        "planked",
         15,
-        ("white", "brown", "blue"),
+        ("orange",),
     ),
     Thing(
         "fish",
@@ -327,17 +302,17 @@ THINGS: tuple[Thing, ...] = (
             Part((_ellipse(-0.22, 0, 0.78, 0.5),)),
             Part((_ellipse(-0.65, -0.12, 0.09, 0.09, 8),), "black"),
         ),
-        ("striped", "striped", "shaded", "spotted"),
+        "scaled",
         35,
-        ("orange", "blue", "yellow"),
+        ("orange",),
     ),
     Thing(
         "leaf",
         "leaves",
         (Part((_lens(0.58),)), Part((_polygon((-0.05, -0.85), (0.05, -0.85), (0.08, 1), (-0.08, 1)),), "second")),
-        ("plain", "shaded"),
+        "veined",
         _FREE,
-        ("green", "brown", "orange"),
+        ("green",),
     ),
     Thing(
         "cup",
@@ -347,9 +322,9 @@ THINGS: tuple[Thing, ...] = (
             Part((_polygon((-0.9, -0.8), (0.6, -0.8), (0.42, 0.9), (-0.72, 0.9)),)),
             Part((_ellipse(-0.15, -0.8, 0.75, 0.17),), "black"),
         ),
-        ("plain", "shaded", "spotted"),
+        "banded",
         18,
-        ("white", "blue", "pink"),
+        ("white",),
     ),
     Thing(
         "mushroom",
@@ -358,17 +333,17 @@ THINGS: tuple[Thing, ...] = (
             Part((_polygon((-0.25, 0), (0.25, 0), (0.35, 1), (-0.35, 1)),), "white"),
             Part((np.concatenate([_ellipse(0, 0.15, 1, 1.1)[12:], [[1, 0.15]]]),)),
         ),
-        ("spotted", "spotted", "shaded"),
+        "spotted",
         18,
-        ("red", "brown", "orange"),
+        ("pink",),
     ),
     Thing(
         "flower",
         "flowers",
         (*_cloud(*_petals(6)), Part((_ellipse(0, 0, 0.34, 0.34, 12),), "second")),
-        ("plain", "shaded"),
+        "rayed",
         _FREE,
-        ("pink", "purple", "yellow"),
+        ("purple",),
     ),
-    Thing("arrow", "arrows", (Part((_ARROW,)),), ("plain", "striped", "checked"), _FREE, ("black", "green", "purple")),
+    Thing("arrow", "arrows", (Part((_ARROW,)),), "chevroned", _FREE, ("black",)),
 )

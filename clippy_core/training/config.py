@@ -131,7 +131,7 @@ class OptimConfig(FromDict):
         beta1: Decay of the first moment.
         beta2: Decay of the second moment.
         eps: Added to the root of the second moment.
-        warmup: Steps over which the learning rate rises from 0; must be fewer than the run has.
+        warmup: Steps over which the learning rate rises from 0, fewer than the run has; below 1, a share of the run.
         schedule: ``cosine`` or ``linear`` down to ``final_lr``, or ``constant``.
         final_lr: Share of ``lr`` at the last step, 0…1.
         clip_norm: Largest norm of the gradient; 0 for no clipping.
@@ -145,7 +145,7 @@ class OptimConfig(FromDict):
     beta1: float = 0.9
     beta2: float = 0.98
     eps: float = 1e-6
-    warmup: int = 0
+    warmup: float = 0
     schedule: str = "cosine"
     final_lr: float = 0.0
     clip_norm: float = 1.0

@@ -68,11 +68,12 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
         steps: Steps of the whole run.
         config: Peak, warm-up and schedule.
     """
-    if step <= config.warmup:
-        return config.lr * step / config.warmup
+    warmup = warmup_steps(config, steps)
+    if step <= warmup:
+        return config.lr * step / warmup
     if config.schedule == "constant":
         return config.lr
-    share = (step - config.warmup) / max(1, steps - config.warmup)
+    share = (step - warmup) / max(1, steps - warmup)
     height = (1 + math.cos(math.pi * share)) / 2 if config.schedule == "cosine" else 1 - share
     return config.lr * (config.final_lr + (1 - config.final_lr) * height)
 
@@ -83,7 +84,13 @@ def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
         group["lr"] = rate * group["factor"]
 
 
-def check_warmup(config: OptimConfig, steps: int) -> None:
-    """Refuse a warm-up that does not end within the run; raises :class:`ConfigError`."""
-    if config.warmup >= steps:
-        raise ConfigError(f"optim.warmup is {config.warmup} steps, but the run has {steps}; accepted: fewer than that")
+def warmup_steps(config: OptimConfig, steps: int) -> int:
+    """How many of a run's ``steps`` warm up.
+
+    Raises:
+        ConfigError: Not fewer than the run has.
+    """
+    warmup = int(config.warmup * steps) if config.warmup < 1 else int(config.warmup)
+    if warmup >= steps:
+        raise ConfigError(f"optim.warmup is {warmup} steps, but the run has {steps}; accepted: fewer than that")
+    return warmup

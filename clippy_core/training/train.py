@@ -19,7 +19,7 @@ from clippy_core.training.data.sources import open_source
 from clippy_core.training.distributed import World, join
 from clippy_core.training.loop import Outcome, Trainer, Validate, model_card, signal_name
 from clippy_core.training.metrics_log import MetricsLog
-from clippy_core.training.optimiser import check_warmup
+from clippy_core.training.optimiser import warmup_steps
 from clippy_core.training.settings import write_toml
 from clippy_core.training.start import resumed_model, start_model
 from clippy_core.training.stop import StopRequests
@@ -133,7 +133,7 @@ def _trainer(
         seed=run.seed,
     )
     steps = run.steps or run.epochs * loader.steps_per_epoch
-    check_warmup(config.optim, steps)
+    warmup_steps(config.optim, steps)  # refuses one that is too long, before anything heavy is built
     return Trainer(
         config, loaded.model, loaded.tokenizer, source, loader, world, _placement(run.precision, world), steps, folder,
         sink=sink, validate=validate,

@@ -9,7 +9,7 @@ from torch import nn
 
 from clippy_core.errors import ConfigError
 from clippy_core.training.config import OptimConfig
-from clippy_core.training.optimiser import build_optimiser, check_warmup, freeze, learning_rate, set_learning_rate
+from clippy_core.training.optimiser import build_optimiser, freeze, learning_rate, set_learning_rate, warmup_steps
 
 
 class Pair(nn.Module):
@@ -90,9 +90,11 @@ def test_schedules():
 
 
 def test_a_warm_up_longer_than_the_run_is_refused():
-    check_warmup(OptimConfig(warmup=9), 10)
+    assert warmup_steps(OptimConfig(warmup=9), 10) == 9
+    assert warmup_steps(OptimConfig(warmup=0.25), 10) == 2
+    assert warmup_steps(OptimConfig(), 1) == 0
     with pytest.raises(ConfigError, match=r"optim\.warmup is 10 steps, but the run has 10"):
-        check_warmup(OptimConfig(warmup=10), 10)
+        warmup_steps(OptimConfig(warmup=10), 10)
 
 
 def test_freezing():
