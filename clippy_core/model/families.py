@@ -120,7 +120,11 @@ def clippy_micro() -> Preset:
         "train it with your data",
         tokenizer=str(BUNDLED / "clippy-lite"),
         parameters=4_338_625,
-        training={"optim": {"lr": 3e-3, "warmup": 0.05}, "run": {"batch_size": 64, "epochs": 5}},
+        training={
+            "model": {"patch_dropout": 0.75},
+            "optim": {"lr": 3e-3, "warmup": 0.05},
+            "run": {"batch_size": 64, "epochs": 6},
+        },
     )
 
 

@@ -216,3 +216,20 @@ def test_more_gpus_than_there_are_names_the_count(clippy, quick):
     done = clippy(*quick, "--gpus", found + 1)
     assert done.code == 5
     assert f"--gpus {found + 1}: {found or 'no'} GPU" in done.err
+
+
+def test_a_full_disk_ends_the_run_and_harms_nothing(clippy, clippy_command, start, quick, tmp_path):
+    """A limit on the size of files is what a full disk looks like to the one who writes."""
+    assert clippy(*quick, "--save-every", 2).code == 0
+    folder = tmp_path / "runs" / "a" / "checkpoints"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    arguments = [*quick, "--steps", 8, "--resume", "auto", "--inexact"]
+    limited = ["bash", "-c", 'ulimit -f 64; exec "$@"', "limited", *clippy_command]
+    process = start(limited, *arguments)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 4, err
+    assert [line for line in err.splitlines() if line.startswith("error: ")] == [
+        "error: an output cannot be written: File too large"
+    ]
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert clippy(*arguments).code == 0
