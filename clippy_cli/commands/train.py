@@ -108,7 +108,7 @@ def train(
     Without arguments it trains the smallest model on shapes, the built-in procedural world. The run's folder gets
     config.toml, which repeats the run, metrics.jsonl, checkpoints and, at the end, the model.
     """
-    from clippy_core.training.launch import is_one_of_several, launch
+    from clippy_core.training.launch import is_one_of_several, launch, launched_as
     from clippy_core.training.settings import read_toml, resolve, write_toml
 
     if data:
@@ -116,6 +116,8 @@ def train(
     file = read_toml(config) if config else {}
     chosen = resolve(file, assign or (), given)
     if is_one_of_several():
+        processes, nodes = launched_as()
+        chosen = replace(chosen, run=replace(chosen.run, processes=processes, nodes=nodes))
         return _train(chosen, resume, inexact, json=json)
     chosen = _complete(chosen, gpus, procs, nodes, said="processes" in {**file.get("run", {}), **given.get("run", {})})
     options.folder(Path(chosen.run.out))

@@ -20,6 +20,13 @@ def is_one_of_several() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def launched_as() -> tuple[int, int]:
+    """How many processes a machine and how many machines the environment of such a process tells of."""
+    world = int(os.environ["WORLD_SIZE"])
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    return here, max(1, world // here)
+
+
 def is_leader() -> bool:
     """Whether this process is the one of its run that speaks."""
     return os.environ.get("RANK", "0") == "0"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -57,7 +58,7 @@ def train(
         DeviceError: A GPU is missing, or another process of the run was lost.
     """
     begin = time.perf_counter()
-    with join(config.run.device, config.run.timeout) as world, StopRequests() as stop:
+    with join(config.run.device, config.run.timeout) as world, StopRequests() as stop, ExitStack() as opened:
         folder = _folder(config, world)
         found = _find(folder, resume, world, sink)
         loaded = start_model(config.model, config.loss, config.run.seed) if found is None else resumed_model(found.path)
@@ -66,9 +67,9 @@ def train(
             _check_same(found, config, trainer, inexact, sink)
             trainer.restore(found.state)
         if world.leads:
-            folder.mkdir(parents=True, exist_ok=True)
+            log = opened.enter_context(MetricsLog(folder, trainer.progress.step))
             write_toml(folder / "config.toml", config)
-            trainer.sink = events.fan_out(MetricsLog(folder, trainer.progress.step), sink)
+            trainer.sink = events.fan_out(log, sink)
             trainer.sink(_started(trainer))
             for problem in trainer.source.problems():
                 trainer.sink(events.Noticed(problem, serious=True))

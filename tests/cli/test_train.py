@@ -186,6 +186,8 @@ def test_under_torchrun(start, quick, tmp_path):
     assert process.returncode == 0, err
     assert out == f"{tmp_path / 'runs' / 'a'}\n"
     assert lines(tmp_path / "runs" / "a")[-1]["samples"] == 4 * 8 * 2
+    config = tomllib.loads((tmp_path / "runs" / "a" / "config.toml").read_text())
+    assert (config["run"]["processes"], config["run"]["nodes"]) == (2, 1)
 
 
 def test_two_machines_meet(clippy_command, start, quick, tmp_path):
