@@ -21,7 +21,6 @@ Kinds of files:
 import argparse
 import csv
 import json
-import platform
 import re
 import subprocess
 import sys
@@ -29,6 +28,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from surroundings import surroundings
 
 HERE = Path(__file__).resolve()
 MODEL = "clippy-B-16"
@@ -131,29 +132,13 @@ def resident(what: str) -> int:
 
 def save(rows: list[dict[str, Any]]) -> None:
     """The rows as CSV, with what they were measured on."""
-    import torch
-
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=HERE.parent, capture_output=True, text=True
-    )
-    surroundings = {
-        "device": _processor(),
-        "dtype": "float32",
-        "commit": described.stdout.strip(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+    about = {"dtype": "float32", **surroundings()}
     with open(HERE.with_suffix(".csv"), "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*rows[0], *surroundings], lineterminator="\n")
+        writer = csv.DictWriter(file, [*rows[0], *about], lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow(row | surroundings)
+            writer.writerow(row | about)
             print(row)
-
-
-def _processor() -> str:
-    found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    return found[1] if found else platform.machine()
 
 
 def _run(*args: str) -> str:

@@ -23,7 +23,6 @@ import csv
 import io
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from surroundings import surroundings
 
 HERE = Path(__file__).resolve()
 SIZE, CROP, TOKENS = 224, 0.9, 32
@@ -177,21 +177,6 @@ def in_a_process(method: str, folder: Path, arguments: Namespace, workers: int) 
     return float(done.stdout.splitlines()[-1])
 
 
-def surroundings() -> dict[str, str]:
-    """What a figure depends on besides the code."""
-    import PIL
-    import torch
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    model = names[0] if names else platform.processor()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE.parent, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "pillow": PIL.__version__}
-    return {"device": f"{model}, {os.cpu_count()} cores", "commit": commit, **versions}
-
-
 def rows_of(name: str, arguments: Namespace) -> Iterator[dict[str, Any]]:
     """The rows of one kind of picture."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -241,7 +226,7 @@ def main() -> None:
         return
     if arguments.quick:
         arguments.rounds, arguments.seconds, arguments.worker_counts = 2, 3.0, [2]
-    about = surroundings()
+    about = surroundings("cpu", "pillow")
     rows = [row | about for name in arguments.pictures for row in rows_of(name, arguments)]
     with open(os.devnull if arguments.quick else HERE.with_suffix(".csv"), "w", newline="") as file:
         for stream in (file, sys.stdout):

@@ -29,7 +29,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -41,6 +40,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from surroundings import surroundings
 
 HERE = Path(__file__).resolve()
 PHOTO = HERE.parents[1] / "docs" / "photographs" / "castle.jpg"
@@ -279,34 +279,6 @@ def in_child(case: Case) -> list[dict[str, Any]]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def surroundings(device: str) -> dict[str, str]:
-    """What the figures depend on."""
-    import torch
-
-    name = platform.machine()
-    if device != "cpu":
-        name = torch.cuda.get_device_name()
-    elif Path("/proc/cpuinfo").exists():
-        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        name = models[0].split(":", 1)[1].strip() if models else name
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE.parent, capture_output=True, text=True)
-    try:
-        import triton
-
-        triton_version = triton.__version__
-    except ImportError:
-        triton_version = ""
-    return {
-        "device": name,
-        "dtype": "float32",
-        "commit": found.stdout.strip() if found.returncode == 0 else "none yet",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-        "triton": triton_version,
-    }
-
-
 COLUMNS = (  # noqa: SIM905 - reads better as a line
     "features rows columns dimension labels height width threads method median_ms fastest_ms repeats extra_mb "
     "pixels_that_differ note device dtype commit python numpy torch triton"
@@ -326,7 +298,7 @@ def run(arguments: argparse.Namespace) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for device in devices:
-            around = surroundings(device)
+            around = {"dtype": "float32", **surroundings(device, "numpy", "triton")}
             for case in cases(arguments, kinds, device):
                 measured = in_child(case)
                 case.memory = True

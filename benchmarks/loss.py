@@ -20,7 +20,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from surroundings import surroundings
 
 HERE = Path(__file__).resolve()
 BATCHES = (256, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -178,26 +179,6 @@ def measure(kind: str, batch: int, threads: int, device: str, largest: float) ->
     return rows
 
 
-def surroundings(device: str) -> dict[str, str]:
-    """What the figures depend on."""
-    import torch
-
-    name = platform.machine()
-    if device != "cpu":
-        name = torch.cuda.get_device_name()
-    elif Path("/proc/cpuinfo").exists():
-        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        name = models[0].split(":", 1)[1].strip() if models else name
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE.parent, capture_output=True, text=True)
-    return {
-        "device": name,
-        "dtype": "float32",
-        "commit": found.stdout.strip() if found.returncode == 0 else "none yet",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Measure every case and write the CSV, row by row."""
     import torch
@@ -206,7 +187,7 @@ def run(arguments: argparse.Namespace) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-            around = surroundings(device)
+            around = {"dtype": "float32", **surroundings(device)}
             for batch in arguments.batches:
                 for kind in KINDS:
                     rows = measure(kind, batch, arguments.threads, device, 1e9 * arguments.largest_gb)

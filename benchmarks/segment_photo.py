@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from label_map import PHOTO, surroundings
+from label_map import PHOTO
 from PIL import Image
+from surroundings import surroundings
 
 from clippy_core import load
 from clippy_core.files import write_bytes
@@ -138,7 +139,7 @@ def main() -> None:
                 image.convert("RGB").resize(SIZE, Image.Resampling.LANCZOS).save(photo, quality=90)
         watch, (height, width) = measure(photo, Path(folder), arguments.repeats)
     around = {"repeats": arguments.repeats, "labels": len(LABELS), "height": height, "width": width}
-    around |= {"threads": torch.get_num_threads(), **surroundings("cpu")}
+    around |= {"threads": torch.get_num_threads(), "dtype": "float32", **surroundings("cpu", "numpy")}
     with open(arguments.out, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

@@ -17,7 +17,6 @@ import argparse
 import csv
 import json
 import math
-import platform
 import statistics
 import tempfile
 import time
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from surroundings import surroundings
 from torch import Tensor
 
 from clippy_core.model.config import ModelConfig, TextConfig, VisionConfig
@@ -169,7 +169,6 @@ def measure(backbone: str, size: int, precision: str, device: str, steps: int) -
             if number > 1:
                 seconds[name].append(taken)
     ratios = [peer / own for own, peer in zip(seconds["ours"], seconds["open_clip"], strict=True)]
-    device_name = torch.cuda.get_device_name() if device == "cuda" else _processor()
     return {
         "backbone": backbone, "batch": size, "precision": precision, "steps": steps,
         "ours_samples_s": round(size / statistics.median(seconds["ours"]), 2),
@@ -177,29 +176,8 @@ def measure(backbone: str, size: int, precision: str, device: str, steps: int) -
         "ratio": round(statistics.median(ratios), 3),
         "share_of_floor": round(statistics.median(seconds["floor"]) / statistics.median(seconds["ours"]), 3),
         "memory_mb": round(torch.cuda.max_memory_allocated() / 1e6) if device == "cuda" else "",
-        "device": device_name, "threads": torch.get_num_threads(), "torch": torch.__version__, "commit": _commit(),
-        "open_clip": _version("open_clip_torch"),
+        "threads": torch.get_num_threads(), **surroundings(device, "open_clip_torch"),
     }  # fmt: skip
-
-
-def _processor() -> str:
-    with open("/proc/cpuinfo") as file:
-        return next((line.partition(":")[2].strip() for line in file if "model name" in line), platform.processor())
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
-
-
-def _commit() -> str:
-    import subprocess
-
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE.parent, check=False
-    )
-    return done.stdout.strip()
 
 
 def main() -> None:
