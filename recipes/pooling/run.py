@@ -72,7 +72,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     minutes = [float(row["minutes"]) for row in rows]
     lines.append("")
     lines.append(
-        f"{len({row['seed'] for row in rows})} seeds, {rows[0]['steps']:,} steps each, {min(minutes):.1f} to "
+        f"{len({row['seed'] for row in rows})} seeds, {int(rows[0]['steps']):,} steps each, {min(minutes):.1f} to "
         f"{max(minutes):.1f} minutes a run on one core; percent, mean ± standard deviation over seeds; chance is 6.2 "
         "for top-1 and 0.1 for R@1 (1,000 scenes)."
     )
