@@ -9,7 +9,7 @@ train="clippy train --gpus 0 --epochs 2 --eval-every 104 --out $runs"
 
 record() { # COLUMNS ROWS
   tmux new-session -d -s "d$1" -x "$1" -y "$2" "$train --name shapes-$1; sleep 60"
-  until [ "$(wc -l < "$runs/shapes-$1/metrics.jsonl" 2>/dev/null || echo 0)" -ge 540 ]; do sleep 0.5; done
+  until [ "$(cat "$runs/shapes-$1/metrics.jsonl" 2>/dev/null | wc -l)" -ge 540 ]; do sleep 0.5; done
   tmux capture-pane -p -t "d$1" | sed -e 's/[[:space:]]*$//' -e "s#$runs#runs#g" > "dashboard-$1.txt"
   tmux kill-session -t "d$1"
 }

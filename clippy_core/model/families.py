@@ -112,6 +112,7 @@ def clippy_micro() -> Preset:
             max_tokens=32,
         ),
         description="4-layer ViT on 64×64 pictures and a 1-layer BERT, for experiments",
+        quality="trained on shapes for 1,872 steps: mIoU 33 %, JS 42 % on 1,000 held-out scenes (docs/pooling.md)",
         licence="Apache-2.0",
     )
     return Preset(
