@@ -108,8 +108,8 @@ def ours(folder: Path, workers: int, batch: int, normalised: bool) -> Generator[
 def theirs(folder: Path, workers: int, batch: int, shards: int) -> Generator[int, None, None]:
     """Batches of OpenCLIP's pipeline, as numbers of samples."""
     import torch
-    from open_clip.transform import AugmentationCfg, image_transform
-    from open_clip_train import data as open_clip_data
+    from open_clip.transform import AugmentationCfg, image_transform  # pyright: ignore[reportMissingImports]
+    from open_clip_train import data as open_clip_data  # pyright: ignore[reportMissingImports]
 
     # open_clip_torch 3.3.0 stumbles over the marks that webdataset 1.0 sets between shards (KeyError: 'fname').
     open_clip_data.tar_file_expander = partial(open_clip_data.tar_file_expander, eof_value=None)

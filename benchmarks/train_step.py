@@ -107,9 +107,8 @@ def ours(backbone: str, batch: Batch, precision: str, device: str) -> tuple[Call
 
 def theirs(backbone: str, batch: Batch, precision: str, device: str) -> Callable[[], Any]:
     """A step as ``open_clip_train.train.train_one_epoch`` takes it."""
-    import open_clip
-    from open_clip.loss import ClipLoss
-    from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
+    from open_clip.loss import ClipLoss  # pyright: ignore[reportMissingImports]
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP  # pyright: ignore[reportMissingImports]
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(BERT))
@@ -121,7 +120,6 @@ def theirs(backbone: str, batch: Batch, precision: str, device: str) -> Callable
             context_length=LENGTH, vocab_size=BERT["vocab_size"],
         )  # fmt: skip
         model = CustomTextCLIP(WIDTH, vision, text, output_dict=True).to(device).train()
-    _ = open_clip
     loss = ClipLoss(local_loss=True, gather_with_grad=True)
     excluded = [p for n, p in model.named_parameters() if p.ndim < 2 or "bn" in n or "ln" in n or "bias" in n]
     names = {id(p) for p in excluded}

@@ -71,7 +71,7 @@ class WeightsAndBiases:
     """
 
     def __init__(self, run: TrainingStarted, tell: Sink) -> None:
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
 
         self._wandb = wandb
         mode: Any = None
