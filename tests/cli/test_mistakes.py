@@ -113,7 +113,12 @@ DATA_OF_SEGMENT: list[tuple[str, list[str], str]] = [
     ),
 ]
 ELSEWHERE: list[tuple[str, list[str], int, str]] = [
-    ("an unknown command", ["nonsense"], USAGE, r"unknown command 'nonsense'; known: segment, eval, export, models, "),
+    (
+        "an unknown command",
+        ["nonsense"],
+        USAGE,
+        r"unknown command 'nonsense'; known: segment, train, eval, export, models, ",
+    ),
     ("a command almost right", ["segmnt"], USAGE, r"unknown command 'segmnt'; did you mean segment\?"),
     ("no command", ["-v"], USAGE, r"missing command; see clippy --help"),
     ("an unknown global option", ["--wat"], USAGE, r"no such option: --wat; see clippy --help"),
@@ -130,7 +135,12 @@ ELSEWHERE: list[tuple[str, list[str], int, str]] = [
         USAGE,
         r"unknown model 'clippy'; did you mean clippy-lite\b",
     ),
-    ("models info: a folder", ["models", "info", "empty"], DATA, r"empty/?: no readable config.json"),
+    (
+        "models info: a folder",
+        ["models", "info", "empty"],
+        DATA,
+        r"empty/config.json: cannot be read \(No such file or directory\); a model directory must have it",
+    ),
     ("models info: a file", ["models", "info", "photo.jpg"], DATA, r"model 'photo.jpg': no such model directory"),
     ("eval: nothing", ["eval"], USAGE, r"missing argument 'BENCHMARK'; see clippy eval --help"),
     ("eval: no data", ["eval", "points"], USAGE, r"benchmark 'points' needs the folder of its data set"),

@@ -173,8 +173,8 @@ def test_models_lists_the_others_beside_a_broken_one(process: Any, third_party: 
     assert done.code == DONE
     for row in (
         r"clippy-lite +\d+\.\d MB .* clippy-vlm",
-        r"theirs +\d+\.\d MB +a model of another package .* hello-clippy",
-        r"failing +– +cannot be used +broken-clippy",
+        r"theirs +\d+\.\d MB +\d+\.\d M +\d+ +a model of another package .* hello-clippy",
+        r"failing +– +– +– +cannot be used +broken-clippy",
     ):
         assert re.search(rf"^ *{row} *$", done.out, re.MULTILINE)
     assert done.err.count("warning: ") == 3
