@@ -108,8 +108,8 @@ def train(
     Without arguments it trains the smallest model on shapes, the built-in procedural world. The run's folder gets
     config.toml, which repeats the run, metrics.jsonl, checkpoints and, at the end, the model.
     """
-    from clippy_core.training.launch import is_one_of_several, launch, launched_as
-    from clippy_core.training.settings import read_toml, resolve, write_toml
+    from clippy_core.training.launch import is_one_of_several, launched_as
+    from clippy_core.training.settings import read_toml, resolve
 
     if data:
         given.setdefault("data", {})["sources"] = tuple(data)
@@ -125,9 +125,22 @@ def train(
         console.notice(f"no data was given: {chosen.model.name} learns shapes, the built-in procedural world")
     if chosen.run.processes * chosen.run.nodes == 1:
         return _train(chosen, resume, inexact, json=json)
+    return _launch(chosen, resume, inexact, rdzv, restarts, json=json)
+
+
+def _launch(
+    config: TrainConfig, resume: str | None, inexact: bool, rdzv: str | None, restarts: int, *, json: bool
+) -> int:
+    """Train in several processes, each of which runs this command again; returns the exit code."""
+    from clippy_core.errors import UsageError
+    from clippy_core.training.launch import launch
+    from clippy_core.training.settings import write_toml
+
+    if config.run.nodes > 1 and rdzv is None:
+        raise UsageError(f"--nodes {config.run.nodes} needs --rdzv HOST:PORT, an address of one of them where all meet")
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "config.toml"
-        write_toml(settings, chosen)
+        write_toml(settings, config)
         arguments = ["train", "--config", str(settings)]
         if resume or restarts:
             arguments += ["--resume", resume or "auto"]
@@ -138,7 +151,7 @@ def train(
         }
         arguments += [switch for switch, on in switches.items() if on]
         return launch(
-            arguments, processes=chosen.run.processes, nodes=chosen.run.nodes, rendezvous=rdzv, restarts=restarts
+            arguments, processes=config.run.processes, nodes=config.run.nodes, rendezvous=rdzv, restarts=restarts
         )
 
 

@@ -75,6 +75,7 @@ def test_by_default_it_validates_on_shapes(clippy, quick, tmp_path):
         (["--gpus", "64"], 5, "--gpus 64: "),
         (["--gpus", "1", "--procs", "2"], 2, "--gpus and --procs exclude each other"),
         (["--procs", "0"], 2, "--procs and --nodes are 1 or more"),
+        (["--nodes", "2"], 2, "--nodes 2 needs --rdzv HOST:PORT"),
         (["--model", "clippy-mikro"], 2, "did you mean clippy-micro"),
         (["--loss", "triplet"], 2, "loss.kind is 'triplet'; accepted: one of infonce, siglip"),
         (["--pool", "median"], 2, "model.pool is 'median'"),
