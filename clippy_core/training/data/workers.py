@@ -103,6 +103,9 @@ def _processes(
     finally:
         end()
         atexit.unregister(end)
+        # A worker may have been killed while it held the lock of the shared event that PyTorch sets when the iterator
+        # goes, which would then wait for ever; nobody is left to hear of the event.
+        batches._workers_done_event = threading.Event()  # type: ignore[attr-defined]
 
 
 def _as_is(batch: Any) -> Any:
