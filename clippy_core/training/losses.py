@@ -40,6 +40,7 @@ from torch.autograd.function import once_differentiable
 
 from clippy_core.errors import ConfigError, DataError
 from clippy_core.training.config import LOSSES
+from clippy_core.training.distributed import all_gather
 
 CPU_SIDE = 1024
 """Largest side of a working tile on the CPU: 4 MB, which stay in the cache between its product and its last use."""
@@ -236,9 +237,7 @@ class _Ranks:
         if self.size == 1:
             return own_B
         everyone = own_B.new_empty((self.size * len(own_B), *own_B.shape[1:]))
-        # torch's name for it changed, and the former one warns.
-        gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-        gather(everyone, own_B.detach().contiguous(), group=self.group)
+        all_gather(everyone, own_B.detach().contiguous(), group=self.group)
         return everyone
 
     def gather_sides(self, image_BD: Tensor, text_BD: Tensor) -> tuple[Tensor, ...]:

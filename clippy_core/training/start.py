@@ -1,8 +1,7 @@
-"""Where a run starts: the model it trains, from nothing, from pretrained towers, or from a checkpoint."""
+"""Where a run starts: the model it trains, from nothing or from pretrained towers."""
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -10,7 +9,7 @@ from clippy_core.model.config import ModelConfig
 from clippy_core.model.directory import read_config
 from clippy_core.model.initialise import initialise
 from clippy_core.model.presets import MODELS, Preset, find, get_preset
-from clippy_core.model.weights import LoadedModel, load_directory
+from clippy_core.model.weights import LoadedModel
 from clippy_core.training.config import LossConfig, StartConfig
 
 SIGLIP_SCALE = 10.0
@@ -41,11 +40,6 @@ def start_model(start: StartConfig, loss: LossConfig, seed: int) -> LoadedModel:
         with torch.no_grad():
             loaded.model.logit_scale.fill_(math.log(scale))
     return loaded
-
-
-def resumed_model(checkpoint: Path) -> LoadedModel:
-    """The model of a checkpoint; raises :class:`~clippy_core.errors.CheckpointError` if it is damaged."""
-    return load_directory(checkpoint)
 
 
 def _preset(name: str) -> Preset:

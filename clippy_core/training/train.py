@@ -12,7 +12,7 @@ from clippy_core import events
 from clippy_core.errors import CheckpointError, ConfigError, UsageError
 from clippy_core.files import write_json
 from clippy_core.model.device import Placement, place
-from clippy_core.model.weights import LoadedModel, save_directory
+from clippy_core.model.weights import LoadedModel, load_directory, save_directory
 from clippy_core.training import checkpoint
 from clippy_core.training.config import TrainConfig
 from clippy_core.training.data.loader import Loader
@@ -22,7 +22,7 @@ from clippy_core.training.loop import Outcome, Trainer, Validate, model_card, si
 from clippy_core.training.metrics_log import MetricsLog
 from clippy_core.training.optimiser import warmup_steps
 from clippy_core.training.settings import write_toml
-from clippy_core.training.start import resumed_model, start_model
+from clippy_core.training.start import start_model
 from clippy_core.training.stop import StopRequests
 
 FREE = {
@@ -61,7 +61,9 @@ def train(
     with join(config.run.device, config.run.timeout) as world, StopRequests() as stop, ExitStack() as opened:
         folder = _folder(config, world)
         found = _find(folder, resume, world, sink)
-        loaded = start_model(config.model, config.loss, config.run.seed) if found is None else resumed_model(found.path)
+        loaded = (
+            start_model(config.model, config.loss, config.run.seed) if found is None else load_directory(found.path)
+        )
         trainer = _trainer(config, loaded, world, folder, sink, validate)
         if found is not None:
             _check_same(found, config, trainer, inexact, sink)
