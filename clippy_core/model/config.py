@@ -24,6 +24,9 @@ class VisionConfig(FromDict):
         pool: How locations become one embedding: ``max`` over locations per channel (the paper), ``mean``, or ``cls``.
         pool_prefix: Include prefix tokens (CLS, registers) in ``max`` and ``mean``, as the published code does.
         projection: Width of a linear layer after the trunk, without bias; None for none, as in the paper.
+        levels: Names of the backbone's modules, such as ``blocks.4``, whose outputs join the last features at every
+            location: each brought to the grid, each of unit length, one after the other. Early layers see a small
+            neighbourhood, so they say what is *here* where the last one says what is *near*. Empty for the last alone.
         trunk_args: Further keyword arguments for ``timm.create_model``.
     """
 
@@ -35,6 +38,7 @@ class VisionConfig(FromDict):
     pool: str = "max"
     pool_prefix: bool = False
     projection: int | None = None
+    levels: tuple[str, ...] = ()
     trunk_args: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -44,6 +48,7 @@ class VisionConfig(FromDict):
         require(
             self.output_stride in (None, 8, 16, 32), "vision.output_stride", self.output_stride, "8, 16, 32 or none"
         )
+        require(len(set(self.levels)) == len(self.levels), "vision.levels", self.levels, "each name once")
         require(_three_numbers(self.mean), "vision.mean", self.mean, "three numbers")
         require(_three_numbers(self.std) and min(self.std) > 0, "vision.std", self.std, "three positive numbers")
         require(

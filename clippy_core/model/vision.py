@@ -3,6 +3,7 @@
 Shapes: B image, H/W pixel, h/w grid, P = h·w location, N prefix token, C trunk channel, D embedding.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import timm
@@ -45,7 +46,10 @@ class VisionTower(nn.Module):
         self.prefix_tokens = int(getattr(self.trunk, "num_prefix_tokens", 0) or 0)
         self._reports_kept = getattr(self.trunk, "patch_drop", self.trunk) is None
         self.channels_last_output = getattr(self.trunk, "output_fmt", None) == "NHWC"
-        width = int(self.trunk.num_features)  # type: ignore[arg-type]
+        self._seen: dict[str, Tensor] = {}
+        for name in config.levels:
+            _module(self.trunk, name).register_forward_hook(self._remember(name))
+        width = int(self.trunk.num_features) + sum(self._level_widths())  # type: ignore[arg-type]
         self.width = config.projection or width
         self.projection = nn.Linear(width, config.projection, bias=False) if config.projection else nn.Identity()
         if config.pool == "cls" and not self.prefix_tokens:
@@ -75,7 +79,44 @@ class VisionTower(nn.Module):
                 f"backbone {self.config.backbone!r} does not take pictures of {height} × {width} pixels: {error}"
             ) from error
         prefix, patches = self._split(features, grid)
+        if self.config.levels:
+            prefix, patches = self._join_levels(prefix, patches, grid)
         return ImageFeatures(self.projection(patches), self.projection(prefix), grid)
+
+    def _remember(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            self._seen[name] = output
+
+        return hook
+
+    def _join_levels(self, prefix: Tensor, patches: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Features of all levels side by side, each of unit length."""
+        prefixes, joined = [prefix], [patches]
+        for name in self.config.levels:
+            features = self._seen.pop(name)
+            if features.ndim == 4 and self.channels_last_output:
+                features = F.adaptive_avg_pool2d(features.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
+            elif features.ndim == 4:
+                features = F.adaptive_avg_pool2d(features, grid)
+            level_prefix, level_patches = self._split(features, grid)
+            prefixes.append(level_prefix)
+            joined.append(level_patches)
+        return tuple(
+            torch.cat([F.normalize(part.float(), dim=-1) for part in parts], -1) for parts in (prefixes, joined)
+        )  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def _level_widths(self) -> list[int]:
+        """Channels of each level, found by looking at one small picture."""
+        if not self.config.levels:
+            return []
+        side = 2 * self.stride if getattr(self.trunk, "patch_embed", None) is None else self.config.size
+        training = self.trunk.training
+        self.trunk.eval().forward_features(torch.zeros(1, 3, side, side, device=_device(self.trunk)))  # type: ignore[operator]
+        self.trunk.train(training)
+        seen = {name: self._seen.pop(name) for name in self.config.levels}
+        spatial = {name: features.ndim == 4 and not self.channels_last_output for name, features in seen.items()}
+        return [features.shape[1 if spatial[name] else -1] for name, features in seen.items()]
 
     def _split(self, features: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         if features.ndim == 4:
@@ -124,6 +165,18 @@ class VisionTower(nn.Module):
         if self.config.pool_prefix:
             tokens = torch.cat([features.prefix_BND, tokens], dim=1)
         return tokens.amax(dim=1) if self.config.pool == "max" else tokens.mean(dim=1)
+
+
+def _module(trunk: nn.Module, name: str) -> nn.Module:
+    try:
+        return trunk.get_submodule(name)
+    except AttributeError as error:
+        known = ", ".join(child for child, _ in trunk.named_children())
+        raise ConfigError(f"vision.levels names {name!r}, which the backbone has not; its parts: {known}") from error
+
+
+def _device(trunk: nn.Module) -> torch.device:
+    return next(trunk.parameters()).device
 
 
 def build_trunk(config: VisionConfig, **loading: Any) -> nn.Module:

@@ -104,15 +104,26 @@ class LossConfig(FromDict):
         tile: Rows and columns of the similarity matrix that are held at a time; bounds the loss's memory.
         scale: Factor on cosines at the start; None for the model's own (infonce) or 10 (siglip).
         bias: Bias on logits at the start, for ``siglip``.
+        anchors: File of texts tied to fixed directions, which a model is not to forget; see ``training/anchors.py``.
+        anchor_weight: Factor on the anchors' loss.
+        anchor_batch: Anchors drawn in a step.
+        anchor_scale: Factor on cosines in the anchors' loss.
     """
 
     kind: str = "infonce"
     tile: int = 4096
     scale: float | None = None
     bias: float = -10.0
+    anchors: str | None = None
+    anchor_weight: float = 1.0
+    anchor_batch: int = 128
+    anchor_scale: float = 40.0
 
     def __post_init__(self) -> None:
         check_types(self, "loss.")
+        require(self.anchor_weight >= 0, "loss.anchor_weight", self.anchor_weight, "0 or more")
+        require(self.anchor_batch > 1, "loss.anchor_batch", self.anchor_batch, "2 or more")
+        require(self.anchor_scale > 0, "loss.anchor_scale", self.anchor_scale, "above 0")
         require(self.kind in LOSSES, "loss.kind", self.kind, f"one of {_or(LOSSES)}")
         require(self.tile > 0, "loss.tile", self.tile, "1 or more")
         require(self.scale is None or 0 < self.scale <= 100, "loss.scale", self.scale, "above 0 and at most 100")
@@ -253,6 +264,10 @@ class TrainConfig(FromDict):
                 raise ConfigError(
                     str(error).replace(f"{kind.__name__} has no field", f"{name} has no field")
                 ) from error
+        if self.loss.anchors and self.run.grad_cache and self.run.accumulate > 1:
+            raise ConfigError(
+                "loss.anchors is set, and run.accumulate is above 1; accepted then: run.grad_cache = false"
+            )
 
 
 TABLES: dict[str, type[FromDict]] = {

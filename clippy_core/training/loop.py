@@ -26,13 +26,14 @@ from clippy_core.model.device import Placement
 from clippy_core.model.dual_encoder import DualEncoder
 from clippy_core.model.tokenizer import Tokenizer
 from clippy_core.training import checkpoint
+from clippy_core.training.anchors import Anchors
 from clippy_core.training.config import TrainConfig
 from clippy_core.training.data import Batch, Source
 from clippy_core.training.data.loader import Loader
 from clippy_core.training.distributed import World, watching
 from clippy_core.training.grad_cache import cached_backward
 from clippy_core.training.losses import contrastive_loss
-from clippy_core.training.optimiser import build_optimiser, freeze, learning_rate, set_learning_rate
+from clippy_core.training.optimiser import build_optimiser, freeze, learning_rate, rest_frozen, set_learning_rate
 from clippy_core.training.pair import PairEmbeddings, TrainedPair
 from clippy_core.training.stop import StopRequests
 
@@ -130,6 +131,8 @@ class Trainer:
         self.metrics: Mapping[str, float] = {}
         freeze(model, config.model.freeze)
         self.pair = TrainedPair(model, config.model, config.loss).to(placement.device).train()
+        rest_frozen(self.pair)
+        self.anchors = self._open_anchors()
         self.optimiser = build_optimiser(self.pair, config.optim)
         half = placement.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(placement.device.type, enabled=half)  # type: ignore[attr-defined]
@@ -228,19 +231,23 @@ class Trainer:
         def encode(part: int) -> tuple[Tensor, ...]:
             self._seed(step, part)
             with self.placement.autocast():
+                tensors = (*parts[part][:3], parts[part].boxes_B4)
                 found = self.forward(
-                    *(tensor.to(self.placement.device, non_blocking=True) for tensor in parts[part][:3])
+                    *(tensor.to(self.placement.device, non_blocking=True) for tensor in tensors if tensor is not None)
                 )
             seen[part] = found.detached()
             return found if found.bias is not None else found[:3]
 
-        if self.config.run.grad_cache:
+        if self.config.run.grad_cache and len(parts) > 1:
             loss = cached_backward(encode, len(parts), self._loss, scaler=self.scaler, no_sync=self._no_sync)
             return loss, seen
         total = torch.zeros((), device=self.placement.device)
         for part in range(len(parts)):
             with nullcontext() if part == len(parts) - 1 else self._no_sync():
                 loss = self._loss(*encode(part)) / len(parts)
+                if self.anchors is not None and part == len(parts) - 1:
+                    # In one backward pass with the last part, so that ranks are averaged once.
+                    loss = loss + self._anchor_loss(step)
                 self.scaler.scale(loss).backward()
             total += loss.detach()
         return total, seen
@@ -248,6 +255,20 @@ class Trainer:
     def _loss(self, image_BD: Tensor, text_BD: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
         kind, tile = self.config.loss.kind, self.config.loss.tile
         return contrastive_loss(image_BD, text_BD, scale, kind=kind, bias=bias, tile=tile, group=self.world.group)
+
+    def _open_anchors(self) -> Anchors | None:
+        loss = self.config.loss
+        if loss.anchors is None:
+            return None
+        model, device = self.pair.model, self.placement.device
+        return Anchors(Path(loss.anchors), self.tokenizer, model.text.width, loss.anchor_batch, device)
+
+    def _anchor_loss(self, step: int) -> Tensor:
+        assert self.anchors is not None, "only called with some"
+        loss = self.config.loss
+        seed = int(np.random.SeedSequence([self.config.run.seed, step]).generate_state(1)[0])
+        with self.placement.autocast():
+            return loss.anchor_weight * self.anchors.loss(self.pair.model, seed, loss.anchor_scale)
 
     def _no_sync(self) -> AbstractContextManager[Any]:
         return self.forward.no_sync() if isinstance(self.forward, DistributedDataParallel) else nullcontext()

@@ -33,6 +33,15 @@ def freeze(module: nn.Module, prefixes: tuple[str, ...]) -> None:
         raise ConfigError(f"model.freeze is {list(prefixes)!r}, which leaves nothing to train")
 
 
+def rest_frozen(module: nn.Module) -> None:
+    """Take norms that are not trained out of training mode, so that their batch statistics stay as they are."""
+    for part in module.modules():
+        if getattr(part, "running_mean", None) is not None:
+            weights = list(part.parameters(recurse=False))
+            if weights and not any(weight.requires_grad for weight in weights):
+                part.eval()
+
+
 def build_optimiser(module: nn.Module, config: OptimConfig) -> Optimizer:
     """The optimiser over every parameter that is trained, in groups by tower and by whether weight decay applies.
 

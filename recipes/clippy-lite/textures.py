@@ -54,10 +54,11 @@ def fetch(cache: Path) -> Path:
 
 
 @torch.inference_mode()
-def directions(model: DualEncoder, folder: Path) -> dict[str, Tensor]:
-    """Unit direction of each word, shape (D,)."""
+def directions(model: DualEncoder, folder: Path, channels: int) -> dict[str, Tensor]:
+    """Unit direction of each word among the first ``channels`` of the features."""
     means = {
-        word: torch.stack([feature(model, path) for path in paths]).mean(0) for word, paths in pictures(folder).items()
+        word: torch.stack([feature(model, path, channels) for path in paths]).mean(0)
+        for word, paths in pictures(folder).items()
     }
     centre = torch.stack(list(means.values())).mean(0)
     return {word: F.normalize(mean - centre, dim=0) for word, mean in means.items()}
@@ -83,8 +84,8 @@ def candidates(folder: Path) -> Iterator[Path]:
                     yield path
 
 
-def feature(model: DualEncoder, path: Path) -> Tensor:
-    """Mean unit feature over a texture's locations, shape (D,); transparent parts show a light sky."""
+def feature(model: DualEncoder, path: Path, channels: int) -> Tensor:
+    """Mean unit feature over a texture's locations; transparent parts show a light sky."""
     with Image.open(path) as image:
         rgba = image.convert("RGBA")
     picture = Image.alpha_composite(Image.new("RGBA", rgba.size, (200, 215, 235, 255)), rgba).convert("RGB")
@@ -93,4 +94,4 @@ def feature(model: DualEncoder, path: Path) -> Tensor:
     config = model.config.vision
     size = working_size(pixels_HW3.shape[:2], config.size, model.vision.stride)
     patches_PD = model.encode_image(torch.from_numpy(to_input(pixels_HW3, size, config))[None]).patches_BPD[0]
-    return patches_PD.mean(0)
+    return F.normalize(patches_PD[:, :channels], dim=-1).mean(0)

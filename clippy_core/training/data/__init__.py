@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 
+Box = tuple[float, float, float, float]
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+
 @dataclass(frozen=True)
 class Sample:
     """A picture and what is said about it.
@@ -22,11 +26,14 @@ class Sample:
         key: What it is called in messages; unique in its source.
         image: Encoded bytes of a file, or RGB pixels (``uint8``, H×W×3).
         caption: One line of text, or several lines, of which one is drawn each time the sample is used.
+        box: The part of the picture that the caption speaks of, as (left, top, right, bottom) in shares of the
+            displayed width and height, 0…1; None for all of it.
     """
 
     key: str
     image: "bytes | np.ndarray"
     caption: str
+    box: Box | None = None
 
 
 class Source(Protocol):
@@ -66,6 +73,8 @@ class Batch(NamedTuple):
         mask_BL: 1 for tokens, 0 for padding, ``int64`` tensor.
         keys: What each sample is called.
         faults: One line for each sample that could not be used and was replaced.
+        boxes_B4: ``float32`` tensor, the part of each square that its caption speaks of, as (left, top, right, bottom)
+            in shares of its side; None where every caption speaks of all of its picture.
     """
 
     pixels_B3HW: "torch.Tensor"
@@ -73,3 +82,4 @@ class Batch(NamedTuple):
     mask_BL: "torch.Tensor"
     keys: tuple[str, ...]
     faults: tuple[str, ...]
+    boxes_B4: "torch.Tensor | None" = None

@@ -1,7 +1,7 @@
 """What is said about a picture: from the bytes of a caption file to one clean line.
 
 A caption file may hold several captions, one a line, or a JSON list of them. They travel as lines of one text, and
-:func:`pick` draws one when the sample is used.
+:func:`pick` draws one when the sample is used. In JSON a ``"box"`` may say which part of the picture is meant.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from clippy_core.errors import DataError
+from clippy_core.training.data import Box
 
 SUFFIXES = ("txt", "caption", "json")
 """Extensions of caption files, the preferred one first."""
@@ -55,6 +56,22 @@ def parse(data: bytes, *, is_json: bool) -> str:
     if not captions:
         raise DataError("the caption is empty")
     return captions
+
+
+def parse_box(data: bytes) -> Box | None:
+    """The ``"box"`` of a JSON caption, if it has one: the part of the picture that the caption speaks of.
+
+    Raises:
+        DataError: It is not four numbers, (left, top, right, bottom) in shares of the picture, with room between them.
+    """
+    document: Any = json.loads(data.decode("utf-8-sig", "replace"))
+    box = document.get("box")
+    if box is None:
+        return None
+    numbers = isinstance(box, list) and len(box) == 4 and all(type(side) in (int, float) for side in box)
+    if not numbers or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+        raise DataError(f'"box" is {json.dumps(box)[:60]}; accepted: [left, top, right, bottom], in shares of 0 to 1')
+    return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
 
 
 def pick(captions: str, generator: np.random.Generator) -> str:

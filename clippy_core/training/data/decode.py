@@ -17,6 +17,7 @@ import numpy as np
 
 from clippy_core.errors import ImageError
 from clippy_core.images import FORMATS, MAX_ASPECT, MAX_PIXELS, read_picture
+from clippy_core.training.data import WHOLE, Box
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,14 @@ class View(NamedTuple):
     width: int
     mirrored: bool
 
+    def locate(self, box: Box, size: tuple[int, int]) -> Box:
+        """Where a box of the picture, in shares of its ``size`` (height, width), lies in this part, cut at its edge."""
+        left, right = ((side * size[1] - self.left) / self.width for side in (box[0], box[2]))
+        top, bottom = ((side * size[0] - self.top) / self.height for side in (box[1], box[3]))
+        if self.mirrored:
+            left, right = 1 - right, 1 - left
+        return (max(0.0, left), max(0.0, top), min(1.0, right), min(1.0, bottom))
+
 
 def draw_view(size: tuple[int, int], crop: float, flip: bool, generator: np.random.Generator) -> View:
     """A random part of a picture of ``size`` (height, width).
@@ -70,10 +79,29 @@ def draw_view(size: tuple[int, int], crop: float, flip: bool, generator: np.rand
     return View((height - rows) // 2, (width - columns) // 2, rows, columns, mirrored)
 
 
+def draw_view_of(
+    box: Box | None, size: tuple[int, int], crop: float, flip: bool, generator: np.random.Generator
+) -> View:
+    """As :func:`draw_view`, but the middle of ``box`` is in it: the first of ten draws, else the whole picture."""
+    if box is None:
+        return draw_view(size, crop, flip, generator)
+    row, column = (box[1] + box[3]) / 2 * size[0], (box[0] + box[2]) / 2 * size[1]
+    for _ in range(10):
+        view = draw_view(size, crop, flip, generator)
+        if view.top <= row < view.top + view.height and view.left <= column < view.left + view.width:
+            return view
+    return View(0, 0, *size, view.mirrored)
+
+
 def fill_square(
-    square_SS3: "torch.Tensor", image: bytes | np.ndarray, crop: float, flip: bool, generator: np.random.Generator
-) -> None:
-    """Put a random part of a picture into ``square_SS3``.
+    square_SS3: "torch.Tensor",
+    image: bytes | np.ndarray,
+    crop: float,
+    flip: bool,
+    generator: np.random.Generator,
+    box: Box | None = None,
+) -> Box:
+    """Put a random part of a picture into ``square_SS3``; returns where ``box`` is in it.
 
     Args:
         square_SS3: Contiguous ``uint8`` memory for RGB.
@@ -81,6 +109,7 @@ def fill_square(
         crop: Smallest share of the area.
         flip: Mirror half of the pictures.
         generator: Decides which part.
+        box: Part of the picture, in shares of width and height, whose middle has to be in it; None for all of it.
 
     Raises:
         ImageError: As :func:`clippy_core.images.read_picture`.
@@ -91,12 +120,16 @@ def fill_square(
         plain = _open_plain_jpeg(image)
         if plain is not None:
             with plain:
-                return _fill_from_jpeg(square_SS3, plain, crop, flip, generator)
+                size = plain.height, plain.width  # before decoding at a lower size changes it
+                view = draw_view_of(box, size, crop, flip, generator)
+                _fill_from_jpeg(square_SS3, plain, view)
+                return WHOLE if box is None else view.locate(box, size)
         image = _read(image)
-    view = draw_view(image.shape[:2], crop, flip, generator)
+    size = (image.shape[0], image.shape[1])
+    view = draw_view_of(box, size, crop, flip, generator)
     rows, columns = slice(view.top, view.top + view.height), slice(view.left, view.left + view.width)
     _resize(square_SS3, image[rows, columns], view.mirrored)
-    return None
+    return WHOLE if box is None else view.locate(box, size)
 
 
 def _read(image: bytes) -> np.ndarray:
@@ -126,12 +159,9 @@ def _open_plain_jpeg(data: bytes) -> "Image.Image | None":
     return None
 
 
-def _fill_from_jpeg(
-    square_SS3: "torch.Tensor", image: "Image.Image", crop: float, flip: bool, generator: np.random.Generator
-) -> None:
+def _fill_from_jpeg(square_SS3: "torch.Tensor", image: "Image.Image", view: View) -> None:
     size = len(square_SS3)
     width, height = image.size
-    view = draw_view((height, width), crop, flip, generator)
     # The smallest size to decode at which the part still has as many pixels as the square.
     image.draft("RGB", (max(1, math.ceil(width * size / view.width)), max(1, math.ceil(height * size / view.height))))
     across, down = image.width / width, image.height / height

@@ -10,7 +10,7 @@ from clippy_core.images import SUFFIXES as IMAGES
 from clippy_core.training.data import Sample
 from clippy_core.training.data.captions import LARGEST as LARGEST_CAPTION
 from clippy_core.training.data.captions import SUFFIXES as CAPTIONS
-from clippy_core.training.data.captions import parse, shown
+from clippy_core.training.data.captions import parse, parse_box, shown
 from clippy_core.training.data.decode import LARGEST as LARGEST_IMAGE
 from clippy_core.training.data.order import permutation
 
@@ -65,11 +65,12 @@ class FolderSource:
         key = shown(str(image))
         caption = image.with_suffix(f".{suffix.decode()}")
         data = read_image(image)
+        is_json = suffix.lower() == b"json"
         try:
-            captions = parse(read_file(caption, LARGEST_CAPTION), is_json=suffix.lower() == b"json")
+            said = read_file(caption, LARGEST_CAPTION)
+            return Sample(key, data, parse(said, is_json=is_json), parse_box(said) if is_json else None)
         except DataError as error:
             raise DataError(f"{key}: {error}") from error
-        return Sample(key, data, captions)
 
     def _search(self, below: str, pairs: list[tuple[str, str]], entered: set[tuple[int, int]]) -> None:
         folder = self._folder / below

@@ -15,7 +15,7 @@ import torch
 from clippy_core.errors import UsageError
 from clippy_core.model.tokenizer import Tokenizer
 from clippy_core.training.config import DataConfig
-from clippy_core.training.data import Batch, Source
+from clippy_core.training.data import WHOLE, Batch, Source
 from clippy_core.training.data.order import spares
 from clippy_core.training.data.reader import Reader, Task
 from clippy_core.training.data.workers import read_ahead
@@ -130,4 +130,14 @@ def _joined(chunks: list[Batch]) -> Batch:
         torch.cat([padded(chunk.mask_BL) for chunk in chunks]),
         tuple(key for chunk in chunks for key in chunk.keys),
         tuple(fault for chunk in chunks for fault in chunk.faults),
+        _joined_boxes(chunks),
+    )
+
+
+def _joined_boxes(chunks: list[Batch]) -> torch.Tensor | None:
+    if all(chunk.boxes_B4 is None for chunk in chunks):
+        return None
+    whole_4 = torch.tensor(WHOLE)
+    return torch.cat(
+        [whole_4.expand(len(chunk.keys), 4) if chunk.boxes_B4 is None else chunk.boxes_B4 for chunk in chunks]
     )

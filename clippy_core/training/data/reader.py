@@ -17,7 +17,7 @@ import torch
 
 from clippy_core.errors import ClippyError, DataError, ImageError
 from clippy_core.model.tokenizer import Tokenizer
-from clippy_core.training.data import Batch, Source
+from clippy_core.training.data import WHOLE, Batch, Box, Source
 from clippy_core.training.data.captions import pick
 from clippy_core.training.data.decode import fill_square
 from clippy_core.training.data.order import generator_at
@@ -78,12 +78,13 @@ class Reader:
             DataError: A sample cannot be used, and ``strict``, or none of the spares could be used either.
         """
         pixels_BSS3 = torch.empty((len(task.numbers_B), self.size, self.size, 3), dtype=torch.uint8)
-        captions, keys, faults = [], [], []
+        captions, keys, boxes, faults = [], [], [], []
         for row, square_SS3 in enumerate(pixels_BSS3):
             generator = generator_at(self.seed, task.epoch, task.position + row)
-            caption, key, wrong = self._fill(square_SS3, task, row, generator)
+            caption, key, box, wrong = self._fill(square_SS3, task, row, generator)
             captions.append(caption)
             keys.append(key)
+            boxes.append(box)
             faults += [f"{line}; replaced by {key}" for line in wrong[:1]] + wrong[1:]
         ids_BL, mask_BL = self.tokenizer(captions)
         return Batch(
@@ -92,21 +93,22 @@ class Reader:
             torch.from_numpy(mask_BL),
             tuple(keys),
             tuple(faults),
+            torch.tensor(boxes, dtype=torch.float32) if any(box != WHOLE for box in boxes) else None,
         )
 
     def _fill(
         self, square_SS3: torch.Tensor, task: Task, row: int, generator: np.random.Generator
-    ) -> tuple[str, str, list[str]]:
-        """Put pixels in their place; returns caption, key, and one line for each sample that could not be used."""
+    ) -> tuple[str, str, Box, list[str]]:
+        """Put pixels in their place; returns caption, key, box, and a line for each sample that could not be used."""
         wrong: list[str] = []
         for number in (task.numbers_B[row], *task.spares_BA[row]):
             try:
                 sample = self.source.read(int(number))
                 try:
-                    fill_square(square_SS3, sample.image, self.crop, self.flip, generator)
+                    box = fill_square(square_SS3, sample.image, self.crop, self.flip, generator, sample.box)
                 except ImageError as error:
                     raise DataError(f"{sample.key}: {str(error).removeprefix('image: ')}") from error
-                return pick(sample.caption, generator), sample.key, wrong
+                return pick(sample.caption, generator), sample.key, box, wrong
             except DataError as error:
                 if self.strict:
                     raise

@@ -15,7 +15,7 @@ import numpy as np
 from clippy_core.errors import DataError
 from clippy_core.training.config import DataConfig
 from clippy_core.training.data import Sample
-from clippy_core.training.data.captions import parse, shown
+from clippy_core.training.data.captions import parse, parse_box, shown
 from clippy_core.training.data.decode import LARGEST
 from clippy_core.training.data.fetching import Store
 from clippy_core.training.data.order import generator_of
@@ -110,13 +110,13 @@ class ShardSource:
         if image_size > LARGEST:
             raise DataError(f"{key}: the image has {image_size:,} bytes; at most {LARGEST:,} are accepted")
         image = _read_at(opened.descriptor, image_at, image_size, key)
+        is_json = bool(opened.index.is_json_N[row])
         try:
-            caption = parse(
-                _read_at(opened.descriptor, caption_at, caption_size, key), is_json=bool(opened.index.is_json_N[row])
-            )
+            said = _read_at(opened.descriptor, caption_at, caption_size, key)
+            caption = parse(said, is_json=is_json)
+            return Sample(key, image, caption, parse_box(said) if is_json else None)
         except DataError as error:
             raise DataError(f"{key}: {error}") from error
-        return Sample(key, image, caption)
 
     def _look_at(self, shards: list[Shard]) -> list[int]:
         """How many samples each shard has; 0 for one that cannot be used."""

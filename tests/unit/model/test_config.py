@@ -172,7 +172,10 @@ def test_a_text_field_that_is_not_accepted_is_named(field, value, accepted):
         ({"licence": 5}, "licence is 5; accepted: text"),
         ({"vision": None}, "VisionConfig: a table of fields is expected, not None"),
         ({"text": "bert"}, "TextConfig: a table of fields is expected, not 'bert'"),
-        ({"vision": {"backbone": "x", "pol": "max"}}, "VisionConfig has no field 'pol'; known: backbone, mean, out"),
+        (
+            {"vision": {"backbone": "x", "pol": "max"}},
+            "VisionConfig has no field 'pol'; known: backbone, levels,",
+        ),
         ({"text": {**TEXT, "poool": "max"}}, "TextConfig has no field 'poool'"),
         ({"vision": {}}, "VisionConfig: .*missing 1 required .*'backbone'"),
         ({"colour": "red"}, "ModelConfig has no field 'colour'; known: description, licence, logit_scale, name"),

@@ -211,3 +211,40 @@ def test_a_backbone_without_a_grid_says_so():
     tower.trunk.forward_features = lambda pixels: torch.zeros(1, 64, 3, 3)
     with pytest.raises(ConfigError, match="'test_resnet' gave 9 locations where a 2×4 grid was expected"):
         tower(torch.zeros(1, 3, 64, 128))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "levels", "stride"),
+    [("tf_efficientnet_lite0", ("blocks.2", "blocks.4"), 16), ("vit_tiny_patch16_224", ("blocks.5",), None)],
+)
+def test_levels_are_what_timm_computes_there_each_of_unit_length(backbone, levels, stride):
+    torch.manual_seed(0)
+    tower = VisionTower(VisionConfig(backbone, size=64, output_stride=stride, levels=levels)).eval()
+    pixels = torch.randn(2, 3, 96, 64)
+    found = tower(pixels)
+    grid = found.grid
+    maps = []
+    for name in levels:
+        hook = tower.trunk.get_submodule(name).register_forward_hook(lambda _m, _i, output: maps.append(output))
+        with torch.no_grad():
+            last = tower.trunk.forward_features(pixels)
+        hook.remove()
+    expected = []
+    for values in (last, *maps):
+        if values.ndim == 4:
+            rows = values.shape[2] // grid[0]
+            values = F.avg_pool2d(values, rows) if rows > 1 else values
+            values = values.flatten(2).transpose(1, 2)
+        else:
+            values = values[:, 1:]
+        expected.append(values / values.norm(dim=-1, keepdim=True))
+    torch.testing.assert_close(found.patches_BPD, torch.cat(expected, -1), rtol=1e-4, atol=1e-5)
+    assert tower.width == found.patches_BPD.shape[-1]
+    assert found.prefix_BND.shape[-1] == tower.width
+
+
+def test_a_level_that_is_not_there_says_so():
+    with pytest.raises(ConfigError, match=r"'blocks\.44', which the backbone has not; its parts: conv_stem"):
+        VisionTower(VisionConfig("tf_efficientnet_lite0", levels=("blocks.44",)))
+    with pytest.raises(ConfigError, match="each name once"):
+        VisionConfig("tf_efficientnet_lite0", levels=("blocks.4", "blocks.4"))

@@ -9,7 +9,14 @@ from torch import nn
 
 from clippy_core.errors import ConfigError
 from clippy_core.training.config import OptimConfig
-from clippy_core.training.optimiser import build_optimiser, freeze, learning_rate, set_learning_rate, warmup_steps
+from clippy_core.training.optimiser import (
+    build_optimiser,
+    freeze,
+    learning_rate,
+    rest_frozen,
+    set_learning_rate,
+    warmup_steps,
+)
 
 
 class Pair(nn.Module):
@@ -109,3 +116,13 @@ def test_freezing():
         freeze(pair.model, ("image",))
     with pytest.raises(ConfigError, match="nothing to train"):
         freeze(pair.model, ("vision", "text", "logit_scale"))
+
+
+def test_frozen_norms_keep_their_statistics():
+    module = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2)).train()
+    freeze(module, ("0",))
+    rest_frozen(module)
+    before = module[0].running_mean.clone()
+    module(torch.randn(8, 2) + 3)
+    assert torch.equal(module[0].running_mean, before)
+    assert not torch.equal(module[1].running_mean, torch.zeros(2))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clippy_core.errors import DataError
-from clippy_core.training.data.captions import cleaned, parse, pick, shown
+from clippy_core.training.data.captions import cleaned, parse, parse_box, pick, shown
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,14 @@ def test_one_of_several_is_drawn():
     drawn = {pick("a\nb\nc", np.random.default_rng(seed)) for seed in range(50)}
     assert drawn == {"a", "b", "c"}
     assert pick("a", np.random.default_rng(0)) == "a"
+
+
+def test_a_box_says_which_part_is_meant():
+    assert parse_box(b'{"caption": "a", "box": [0, 0.25, 0.5, 1]}') == (0.0, 0.25, 0.5, 1.0)
+    assert parse_box(b'{"caption": "a"}') is None
+
+
+@pytest.mark.parametrize("box", ["[0, 0, 0, 1]", "[0, 0.5, 1, 0.2]", "[0, 0, 1]", '"all"', "[0, 0, 1.5, 1]"])
+def test_a_box_that_is_none_is_named(box):
+    with pytest.raises(DataError, match=r"accepted: \[left, top, right, bottom\]"):
+        parse_box(f'{{"caption": "a", "box": {box}}}'.encode())

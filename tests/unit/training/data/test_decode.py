@@ -179,3 +179,37 @@ def test_what_is_no_picture_is_refused_in_one_line(data, message):
 def test_an_array_of_the_right_size_passes_unchanged():
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     assert np.array_equal(to_square(pixels, 64, 1, False, generator()).numpy(), pixels)
+
+
+@given(
+    left=st.floats(0, 0.9),
+    top=st.floats(0, 0.9),
+    width=st.floats(0.02, 0.1),
+    height=st.floats(0.02, 0.1),
+    crop=st.floats(0.3, 1),
+    seed=st.integers(0, 1000),
+    kind=st.sampled_from(["array", "JPEG"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_box_is_found_again_in_the_square(left, top, width, height, crop, seed, kind):
+    """A bright rectangle in a dark picture lies where its box says, whatever crop and mirroring were drawn."""
+    box = (left, top, left + width, top + height)
+    pixels = np.zeros((200, 300, 3), np.uint8)
+    pixels[round(box[1] * 200) : round(box[3] * 200), round(box[0] * 300) : round(box[2] * 300)] = 255
+    square = torch.empty((128, 128, 3), dtype=torch.uint8)
+    image = pixels if kind == "array" else encoded(Image.fromarray(pixels))
+    found = fill_square(square, image, crop, True, generator(seed), box)
+    assert 0 <= found[0] < found[2] <= 1
+    assert 0 <= found[1] < found[3] <= 1
+    rows, columns = np.nonzero(square.numpy()[..., 0] > 127)
+    edges = columns.min() / 128, rows.min() / 128, (columns.max() + 1) / 128, (rows.max() + 1) / 128
+    assert edges == pytest.approx(found, abs=0.03)
+
+
+def test_without_a_box_the_whole_square_is_meant_and_the_draws_are_the_same():
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    squares = [torch.empty((32, 32, 3), dtype=torch.uint8) for _ in range(2)]
+    assert fill_square(squares[0], image, 0.3, True, generator(4)) == (0, 0, 1, 1)
+    view = draw_view((60, 80), 0.3, True, generator(4))
+    part = image[view.top : view.top + view.height, view.left : view.left + view.width]
+    assert difference(squares[0], to_square(part[:, ::-1] if view.mirrored else part, 32, 1, False, generator())) < 1

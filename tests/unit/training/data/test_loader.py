@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import islice
 from multiprocessing import active_children
 from pathlib import Path
@@ -299,3 +300,22 @@ def test_workers_end_with_the_training_process(write_shard, tmp_path, clippy_env
     while any(process.exists() for process in processes) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(process.exists() for process in processes)
+
+
+class Boxed(Numbers):
+    """Every third sample speaks of a part of its picture."""
+
+    def read(self, number):
+        return replace(super().read(number), box=(0.25, 0.0, 0.75, 0.5) if number % 3 == 0 else None)
+
+
+def test_boxes_travel_with_their_samples(tokenizer, monkeypatch):
+    monkeypatch.setattr(loader, "CHUNK", 2)
+    config = DataConfig(crop=1, workers=0)
+    made = Loader(Boxed(12), tokenizer, config, size=16, batch_size=6, accumulate=1, rank=0, world=1, seed=0)
+    (batch,) = next(made.batches(0))
+    expected = [[0.25, 0, 0.75, 0.5] if int(key.split("/")[1]) % 3 == 0 else [0, 0, 1, 1] for key in batch.keys]
+    assert batch.boxes_B4 is not None
+    assert batch.boxes_B4.tolist() == expected
+    assert [0, 0, 1, 1] in expected
+    assert [0.25, 0, 0.75, 0.5] in expected

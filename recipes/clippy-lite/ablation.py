@@ -1,0 +1,122 @@
+"""What each part of the recipe gives: short runs that differ in one thing, measured like the model itself.
+
+    python recipes/clippy-lite/ablation.py --cache DIR [--only NAME…]
+
+Each run is ``clippy train`` with train.toml for half the steps. Measured on the hand-labelled points, on composites of
+things that no run has seen, and on how many of ImageNet's names keep their direction. Needs the shards that build.py
+wrote. Lines go to ablation.csv beside this file.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import build  # beside this file
+import composites
+import measure
+import torch
+from start import LEVELS, Start, make_start
+
+from clippy_core.evaluation.benchmarks import BenchmarkOptions, points
+from clippy_core.model.device import place
+from clippy_core.model.dual_encoder import DualEncoder
+from clippy_core.model.weights import LoadedModel, load_directory, save_directory
+from clippy_core.segmentation.segmenter import Segmenter
+from clippy_core.training.anchors import write_anchors
+
+STEPS = 100
+HERE = Path(__file__).parent
+
+
+def _random(start: Start) -> None:
+    """Forget the closed form: a text projection as torch initialises one."""
+    torch.manual_seed(0)
+    projection: torch.nn.Linear = start.model.text.projection  # type: ignore[assignment]
+    projection.reset_parameters()
+
+
+def _as_it_is(start: Start) -> None:
+    pass
+
+
+VARIANTS: dict[str, tuple[tuple[str, ...], Callable[[Start], None], tuple[str, ...], str]] = {
+    # name: levels, what is done to the start, settings, which shards
+    "the recipe": (LEVELS, _as_it_is, (), "both"),
+    "last features alone": ((), _as_it_is, (), "both"),
+    "mean over locations": (LEVELS, _as_it_is, ("model.pool=mean",), "both"),
+    "random text projection": (LEVELS, _random, (), "both"),
+    "no anchors": (LEVELS, _as_it_is, ("loss.anchor_weight=0",), "both"),
+    "composites alone": (LEVELS, _as_it_is, (), "composites"),
+    "photographs alone": (LEVELS, _as_it_is, (), "photographs"),
+}
+
+
+def main() -> None:
+    """Train and measure each variant that has no line yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, default=Path(".cache/clippy-lite"))
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    arguments = parser.parse_args()
+    cache: Path = arguments.cache.resolve()
+    sources = build.write_shards(cache)
+    for name in arguments.only:
+        levels, change, settings, kind = VARIANTS[name]
+        start = make_start(cache, levels)
+        change(start)
+        chosen = [source for source in sources if kind == "both" or kind in source]
+        trained = _train(cache, name, start, chosen, settings)
+        for share in (1.0, build.TOWARDS_TRAINED):
+            again = make_start(cache, levels)
+            change(again)
+            build.towards(again.model, trained, share)
+            _write(name, share, _figures(again, cache))
+
+
+def _train(cache: Path, name: str, start: Start, sources: list[str], settings: tuple[str, ...]) -> DualEncoder:
+    folder = cache / "ablation" / name.replace(" ", "-")
+    beginning, anchors = folder / "start", folder / "anchors.safetensors"
+    save_directory(beginning, start.model, start.tokenizer_json, "")
+    write_anchors(anchors, [synonyms[0] for synonyms in start.names], start.directions_KD)
+    wanted = [f"loss.anchors={anchors}", f"run.steps={STEPS}", "run.save_every=1000", *settings]
+    options = [part for setting in wanted for part in ("--set", setting)]
+    command = [sys.executable, "-m", "clippy_cli", "train", *sources, "--model", str(beginning), "--name", "run"]
+    where = ["--config", str(HERE / "train.toml"), "--out", str(folder), "--resume", "auto"]
+    subprocess.run([*command, *where, *options], check=True, env=build.KEPT_MEMORY)
+    return load_directory(max((folder / "run/checkpoints").glob("step-*"))).model
+
+
+def _figures(start: Start, cache: Path) -> dict[str, float]:
+    segmenter = Segmenter(LoadedModel(start.model, start.tokenizer), place("cpu"))
+    results = list(points.outcomes(segmenter, cache / "photographs", BenchmarkOptions()))
+    figures: dict[str, float] = {}
+    for name, words in zip(measure.SETS, (4, 12), strict=True):
+        of_set = [result for result in results if result.candidates == name]
+        figures[f"points, {words} words"] = _share(of_set)
+        for kind in ("thing", "stuff", "person"):
+            figures[f"{kind}, {words} words"] = _share([one for one in of_set if measure.kind_of(one.label) == kind])
+    held_out = composites.measure(segmenter, build.composer(cache, held_out=True))
+    figures |= {
+        f"held-out composites: {key}": held_out[key] for key in ("mIoU", "mIoU of things", "mIoU of stuff", "JS")
+    }
+    return figures | {"ImageNet names": float(measure.vocabulary(start.model, start)["names top-1"].split()[0]) / 100}
+
+
+def _share(results: list[points.Outcome]) -> float:
+    return sum(result.predicted == result.label for result in results) / len(results)
+
+
+def _write(name: str, share: float, figures: dict[str, float]) -> None:
+    path = HERE / "ablation.csv"
+    fresh = not path.exists()
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if fresh:
+            writer.writerow(["variant", "share of the trained weights", *figures])
+        writer.writerow([name, share, *(f"{value:.3f}" for value in figures.values())])
+
+
+if __name__ == "__main__":
+    main()
