@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clippy_cli import console, options
+from clippy_cli import console, options, processes
 from clippy_cli.settings import Flag, with_flags
 from clippy_core.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from clippy_core.training.loop import Outcome
 
+CPU_INSTEAD = "--gpus 0 trains on the CPU, --procs N in N processes on it"
 DATA, MODEL, LENGTH, OPTIM, WATCH = "Data", "Model", "Length and batch", "Optimisation", "Checkpoints and reports"
 FLAGS = (
     Flag("--model -m", "model.name", str, MODEL, "What to train.", "NAME|DIR"),
@@ -108,7 +109,7 @@ def train(
     Without arguments it trains the smallest model on shapes, the built-in procedural world. The run's folder gets
     config.toml, which repeats the run, metrics.jsonl, checkpoints and, at the end, the model.
     """
-    from clippy_core.training.launch import is_one_of_several, launched_as
+    from clippy_core.launch import is_one_of_several, launched_as
     from clippy_core.training.settings import read_toml, resolve
 
     if data:
@@ -116,8 +117,8 @@ def train(
     file = read_toml(config) if config else {}
     chosen = resolve(file, assign or (), given)
     if is_one_of_several():
-        processes, nodes = launched_as()
-        chosen = replace(chosen, run=replace(chosen.run, processes=processes, nodes=nodes))
+        here, machines = launched_as()
+        chosen = replace(chosen, run=replace(chosen.run, processes=here, nodes=machines))
         return _train(chosen, resume, inexact, json=json)
     chosen = _complete(chosen, gpus, procs, nodes, said="processes" in {**file.get("run", {}), **given.get("run", {})})
     options.folder(Path(chosen.run.out))
@@ -133,7 +134,7 @@ def _launch(
 ) -> int:
     """Train in several processes, each of which runs this command again; returns the exit code."""
     from clippy_core.errors import UsageError
-    from clippy_core.training.launch import launch
+    from clippy_core.launch import launch
     from clippy_core.training.settings import write_toml
 
     if config.run.nodes > 1 and rdzv is None:
@@ -144,14 +145,14 @@ def _launch(
         arguments = ["train", "--config", str(settings)]
         if resume or restarts:
             arguments += ["--resume", resume or "auto"]
-        switches = {"--inexact": inexact, "--json": json, "--no-color": not console.Settings.colour}
-        switches |= {
-            "-v": console.Settings.verbosity == console.VERBOSE,
-            "-q": console.Settings.verbosity == console.QUIET,
-        }
-        arguments += [switch for switch, on in switches.items() if on]
+        arguments += [switch for switch, on in {"--inexact": inexact, "--json": json}.items() if on]
         return launch(
-            arguments, processes=config.run.processes, nodes=config.run.nodes, rendezvous=rdzv, restarts=restarts
+            arguments + processes.global_switches(),
+            processes=config.run.processes,
+            nodes=config.run.nodes,
+            rendezvous=rdzv,
+            restarts=restarts,
+            hint="--resume auto goes on from the last checkpoint",
         )
 
 
@@ -171,33 +172,15 @@ def _complete(config: TrainConfig, gpus: int | None, procs: int | None, nodes: i
     elif gpus is not None:
         run = replace(run, device="cuda", processes=gpus)
     elif run.device != "cpu" and not said:
-        run = replace(run, processes=max(1, _gpus()))
+        run = replace(run, processes=max(1, processes.count_gpus()))
     if run.device == "cuda":
-        _require_gpus(run.processes)
+        processes.require_gpus(run.processes, CPU_INSTEAD)
     run = replace(run, nodes=nodes if nodes > 1 else run.nodes)
     if run.name is None:
         run = replace(run, name=f"{Path(config.model.name).name}-{datetime.now():%Y%m%d-%H%M%S}")
     if run.evaluate is None:
         run = replace(run, evaluate=("shapes",) if config.data.sources == ("shapes",) else ())
     return replace(config, run=run)
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def _require_gpus(wanted: int) -> None:
-    from clippy_core.errors import DeviceError
-
-    found = _gpus()
-    if found < wanted:
-        noun = "GPU was" if found == 1 else "GPUs were"
-        raise DeviceError(
-            f"--gpus {wanted}: {found or 'no'} {noun} found on this machine; --gpus 0 trains on the CPU, --procs N in "
-            "N processes on it"
-        )
 
 
 def _train(config: TrainConfig, resume: str | None, inexact: bool, *, json: bool) -> int:
@@ -218,7 +201,7 @@ def _train(config: TrainConfig, resume: str | None, inexact: bool, *, json: bool
 
 
 def _say(outcome: "Outcome", *, json: bool) -> None:
-    from clippy_core.training.launch import is_leader
+    from clippy_core.launch import is_leader
 
     if not is_leader():
         return

@@ -71,3 +71,21 @@ class Confusion:
         """Share of counted pixels with their true class; NaN if nothing was counted."""
         total = int(self.counts.sum())
         return int(np.trace(self.counts)) / total if total else float("nan")
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """Share of the pixels of every class that got it, 0…1; NaN for one that was not there."""
+        right_C, there_C = np.diagonal(self.counts), self.counts.sum(1)
+        return np.divide(right_C, there_C, out=np.full(self.classes, np.nan), where=there_C > 0)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean of :attr:`accuracies` over classes that were there; NaN if nothing was counted."""
+        present = self.accuracies[~np.isnan(self.accuracies)]
+        return float(present.mean()) if present.size else float("nan")
+
+    @property
+    def weighted_iou(self) -> float:
+        """Mean of :attr:`iou` weighted by how many true pixels a class has; NaN if nothing was counted."""
+        there_C, total = self.counts.sum(1), int(self.counts.sum())
+        return float((np.nan_to_num(self.iou) * there_C).sum() / total) if total else float("nan")

@@ -55,7 +55,10 @@ class Jaccard:
 
     def add(self, objects_HW: np.ndarray, segments_HW: np.ndarray, ignore: int | None = None) -> None:
         """Add the objects of a picture; see :func:`best_overlaps`."""
-        overlaps_N = best_overlaps(objects_HW, segments_HW, ignore)
+        self.add_overlaps(best_overlaps(objects_HW, segments_HW, ignore))
+
+    def add_overlaps(self, overlaps_N: np.ndarray) -> None:
+        """Add objects whose best overlaps are known, 0…1."""
         self.counts += np.array([np.rint(overlaps_N * UNIT).astype(np.int64).sum(), len(overlaps_N)])
 
     @property

@@ -1,5 +1,7 @@
 """Segments without any label: which locations of a picture belong together, by their features alone.
 
+Three ways: principal components as the paper has it, k-means, and spectral clustering.
+
 Shapes: B picture, P = h·w location, D embedding, G centre, H/W pixel.
 Source: *Perceptual Grouping in Contrastive Vision-Language Models* (arXiv 2210.09996), section 4: the first principal
 components of a picture's own patch tokens are cluster centres, and each patch goes to the centre of highest cosine.
@@ -9,7 +11,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clippy_core.errors import DataError
+from clippy_core.errors import DataError, UsageError
+
+ROUNDS = 100
+"""k-means ends when nothing changes, or after so many rounds."""
+
+
+def group(features_PD: Tensor, method: str = "pca", k: int = 8, seed: int = 0) -> Tensor:
+    """Number of the group of every location of one picture by ``pca``, ``kmeans`` or ``spectral``.
+
+    Args:
+        features_PD: Features of the locations.
+        method: :func:`group_patches`, :func:`kmeans` or :func:`spectral`.
+        k: How many groups at most.
+        seed: Where k-means starts from, also the one at the end of ``spectral``.
+
+    Returns:
+        ``int64`` of shape (P,), 0…k − 1, on the features' device.
+
+    Raises:
+        DataError: Features that are not P×D.
+        UsageError: An unknown method.
+    """
+    if method == "pca":
+        return group_patches(features_PD, k)
+    if method not in ("kmeans", "spectral"):
+        raise UsageError(f"grouping {method!r} is unknown; accepted: pca, kmeans, spectral")
+    if features_PD.ndim != 2 or 0 in features_PD.shape:
+        raise DataError(f"features must be locations × channels, not {tuple(features_PD.shape)}")
+    return (kmeans if method == "kmeans" else spectral)(features_PD, k, seed)
 
 
 def group_patches(features_PD: Tensor, k: int = 8) -> Tensor:
@@ -41,6 +71,53 @@ def _components(centred_PD: Tensor, k: int) -> Tensor:
     components_GD = directions_DG.mT.flip(-2)[..., :k, :]  # eigenvalues come in ascending order
     largest_G1 = components_GD.abs().argmax(-1, keepdim=True)
     return components_GD * components_GD.gather(-1, largest_G1).sign()
+
+
+def kmeans(features_PD: Tensor, k: int = 8, seed: int = 0) -> Tensor:
+    """Groups by k-means on unit features, ``int64`` (P,); started with k-means++ from ``seed``.
+
+    A centre that loses all its locations stays where it is. Fewer than ``k`` different features give fewer groups.
+
+    Source: Arthur and Vassilvitskii, *k-means++: the advantages of careful seeding*, 2007.
+    """
+    features_PD = torch.nn.functional.normalize(features_PD.detach().double(), dim=-1)
+    centres_GD = _starting_centres(features_PD, k, seed)
+    groups_P = torch.cdist(features_PD, centres_GD).argmin(-1)
+    for _ in range(ROUNDS):
+        members_PG = torch.nn.functional.one_hot(groups_P, len(centres_GD)).double()
+        count_G1 = members_PG.sum(0)[:, None]
+        centres_GD = torch.where(count_G1 > 0, members_PG.mT @ features_PD / count_G1.clamp(min=1), centres_GD)
+        before_P, groups_P = groups_P, torch.cdist(features_PD, centres_GD).argmin(-1)
+        if torch.equal(groups_P, before_P):
+            break
+    return groups_P
+
+
+def _starting_centres(features_PD: Tensor, k: int, seed: int) -> Tensor:
+    """The first at random, every further one with a chance proportional to its squared distance from the nearest."""
+    rng = np.random.default_rng(seed)
+    chosen = [int(rng.integers(len(features_PD)))]
+    distance_P = torch.cdist(features_PD, features_PD[chosen])[:, 0] ** 2
+    while len(chosen) < k and float(distance_P.max()) > 1e-12:
+        share_P = (distance_P / distance_P.sum()).cumsum(0).cpu().numpy()
+        chosen.append(min(int(np.searchsorted(share_P, rng.random(), side="right")), len(share_P) - 1))
+        distance_P = torch.minimum(distance_P, torch.cdist(features_PD, features_PD[chosen[-1:]])[:, 0] ** 2)
+    return features_PD[chosen]
+
+
+def spectral(features_PD: Tensor, k: int = 8, seed: int = 0) -> Tensor:
+    """Groups by normalised cuts, ``int64`` (P,): k-means on the leading eigenvectors of the graph of cosines.
+
+    Two locations are joined as strongly as their cosine is positive. The cost grows with the cube of the locations.
+
+    Source: Ng, Jordan and Weiss, *On spectral clustering: analysis and an algorithm*, 2001.
+    """
+    unit_PD = torch.nn.functional.normalize(features_PD.detach().double(), dim=-1)
+    joined_PP = (unit_PD @ unit_PD.mT).clamp(min=0).fill_diagonal_(0)
+    degree_P = joined_PP.sum(-1).clamp(min=1e-12).rsqrt()
+    _, vectors_PP = torch.linalg.eigh(degree_P[:, None] * joined_PP * degree_P)
+    # Eigenvalues come in ascending order. k-means brings the rows to unit length, as the algorithm asks.
+    return kmeans(vectors_PP[:, -k:], k, seed)
 
 
 def upsample_groups(groups_P: np.ndarray, grid: tuple[int, int], size: tuple[int, int]) -> np.ndarray:

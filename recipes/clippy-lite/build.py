@@ -38,7 +38,7 @@ from clippy_core.training.anchors import write_anchors
 
 HERE = Path(__file__).parent
 COMPOSITES = 1800
-PHOTOGRAPHS_AN_EPOCH = 4
+PHOTOGRAPHS_AN_EPOCH = 2
 """How often an epoch goes through the photographs' parts; once through the composites."""
 TOWARDS_TRAINED = 0.7
 """Where between the start (0) and the trained weights (1) the model ends.
@@ -131,7 +131,7 @@ def write(out: Path, model: DualEncoder, start: Start, photographs: Path, cache:
     save_directory(out, model, start.tokenizer_json, "", storage="compact")
     stored = load_directory(out)
     figures = measure.measure(Segmenter(stored, place("cpu")), photographs)
-    figures |= measure.vocabulary(stored.model, start)
+    figures |= measure.vocabulary(Segmenter(stored, place("cpu")), start)
     held_out = composites.measure(Segmenter(stored, place("cpu")), composer(cache, held_out=True))
     classes = int(held_out.pop("classes"))
     figures |= {f"composites {name}": f"{value:.1%}".replace("%", " %") for name, value in held_out.items()}

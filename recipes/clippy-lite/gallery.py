@@ -7,8 +7,6 @@ import argparse
 import json
 from pathlib import Path
 
-from PIL import Image
-
 from clippy_core.segmentation.result import Segmentation
 from clippy_core.segmentation.segmenter import load
 
@@ -43,7 +41,7 @@ def main() -> None:
         if not entry["redistributable"]:
             raise SystemExit(f"{name}: its licence does not let us show it")
         found = segmenter.segment(next(photographs.glob(f"{name}.*")), entry["candidates"])
-        overlay = Image.fromarray(found.overlay()).convert("RGB")
+        overlay = found.overlay()
         overlay.thumbnail((WIDTH, WIDTH))
         overlay.save(OUT / f"{name}.jpg", quality=85)
         right = sum(_label_at(found, point["x"], point["y"]) == point["label"] for point in entry["points"])

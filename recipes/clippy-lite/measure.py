@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import torch
 from start import LAST_CHANNELS, Start  # beside this file
-from torch.nn import functional as F
+from vocabulary_drift import drift
 
 from clippy_core.evaluation.benchmarks import BenchmarkOptions, points
 from clippy_core.evaluation.metrics import wilson_interval
-from clippy_core.model.dual_encoder import DualEncoder
 from clippy_core.segmentation.segmenter import Segmenter
 
 PEOPLE = {"person"}
@@ -54,18 +52,11 @@ def measure(segmenter: Segmenter, photographs: Path) -> dict[str, str]:
     }
 
 
-@torch.inference_mode()
-def vocabulary(model: DualEncoder, start: Start) -> dict[str, str]:
+def vocabulary(segmenter: Segmenter, start: Start) -> dict[str, str]:
     """How many of the 1000 ImageNet names still point to the classifier's own direction for them first."""
     names = [synonyms[0] for synonyms in start.names]
-    ids, mask = (torch.from_numpy(array) for array in start.tokenizer(names))
-    texts_KD = torch.cat([model.encode_text(*part) for part in zip(ids.split(128), mask.split(128), strict=True)])
-    cosines_KK = F.normalize(texts_KD[:, :LAST_CHANNELS], dim=-1) @ start.directions_KD[:, :LAST_CHANNELS].T
-    ranks_K = (cosines_KK > cosines_KK.diagonal()[:, None]).sum(1)
-    return {
-        "names top-1": f"{(ranks_K == 0).float().mean():.1%}".replace("%", " %"),
-        "names top-5": f"{(ranks_K < 5).float().mean():.1%}".replace("%", " %"),
-    }
+    found = drift(segmenter.embed_words(names, ("{}",)), start.directions_KD[:, :LAST_CHANNELS], names)
+    return {f"names {key}": f"{found[key]:.1%}".replace("%", " %") for key in ("top-1", "top-5")}
 
 
 def line(results: list[points.Outcome]) -> str:

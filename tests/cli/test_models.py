@@ -1,4 +1,4 @@
-"""``clippy models``, ``clippy export`` and ``clippy eval``."""
+"""``clippy models`` and ``clippy export``."""
 
 import json
 import re
@@ -143,46 +143,3 @@ def test_a_flipped_bit_in_an_exported_model_is_one_line(
     done = clippy("segment", "photo.png", "-l", "sky", "--model", folder)
     assert (done.code, done.out) == (4, "")
     assert re.fullmatch(r"error: .*/damaged/tokenizer.json: SHA-256 differs from the manifest; .*\n", done.err)
-
-
-@pytest.fixture
-def points(draw: Draw) -> Path:
-    """Two photographs with points, in the layout of the points benchmark."""
-    photographs = []
-    for name in ("one", "two"):
-        draw(Path("data", f"{name}.png"))
-        marks = [{"x": 0.9, "y": 0.1, "label": "sky"}, {"x": 0.9, "y": 0.9, "label": "grass"}]
-        photographs.append({"id": name, "points": marks, "candidates": ["sky", "grass"]})
-    Path("data/points.json").write_text(json.dumps({"photographs": photographs}))
-    return Path("data")
-
-
-def test_eval_prints_a_table_and_writes_every_choice(clippy: Any, points: Path) -> None:
-    done = clippy("eval", "points", "--data", points, "--out", "out", "--template", "{}", "--limit", "1", *SMALL)
-    assert done.code == 0
-    assert done.err == "wrote out/eval.json\n"
-    assert re.search(r"^ *metric +value *$", done.out, re.MULTILINE)
-    document = json.loads(Path("out/eval.json").read_text())
-    assert document["benchmark"] == "points"
-    assert document["protocol"]["size"] == 64
-    assert document["protocol"]["templates"] == ["{}"]
-    assert document["protocol"]["photographs"] == 1
-    assert document["protocol"]["model"] == "clippy-lite"
-    for name, value in document["metrics"].items():
-        assert re.search(rf"^ *{re.escape(name)} +{value:.4g} *$", done.out, re.MULTILINE)
-
-
-def test_eval_as_json_is_the_document_it_wrote(clippy: Any, points: Path) -> None:
-    done = clippy("eval", "points", "--data", points, "--json", "-q", *SMALL)
-    assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out) == json.loads(Path("clippy-out/eval.json").read_text())
-
-
-def test_eval_shows_text_of_the_data_as_it_is(clippy: Any, points: Path, draw: Draw) -> None:
-    index = json.loads((points / "points.json").read_text())
-    index["photographs"][0] |= {"id": ":dog:", "candidates": ["sky", "grass", "[/]"]}
-    draw(points / ":dog:.png")
-    (points / "points.json").write_text(json.dumps(index))
-    done = clippy("eval", "points", "--data", points, *SMALL)
-    assert done.code == 0
-    assert re.search(r"^ *:dog: +[012] / 2 *$", done.out, re.MULTILINE)

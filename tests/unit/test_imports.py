@@ -16,7 +16,7 @@ ROOT = Path(clippy_core.__file__).resolve().parents[1]
 FILES = sorted(path for package in ("clippy_core", "clippy_cli") for path in (ROOT / package).rglob("*.py"))
 
 JOBS = {"segmentation", "training", "evaluation", "analysis", "export"}
-BASE = {"configuration", "errors", "events", "files", "images", "prompts", "registry", "shapes", "version"}
+BASE = {"configuration", "errors", "events", "files", "images", "launch", "prompts", "registry", "shapes", "version"}
 # What each part of the core may import besides itself; the command line may import everything.
 MAY_IMPORT = {
     "errors": set(),
@@ -48,6 +48,7 @@ LIGHT = [
     "clippy_core.events",
     "clippy_core.files",
     "clippy_core.images",
+    "clippy_core.launch",
     "clippy_core.model.catalogue",
     "clippy_core.segmentation.options",
     "clippy_core.segmentation.background",

@@ -11,34 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clippy_core.errors import DataError, UsageError
-from clippy_core.evaluation.share import Share
+from clippy_core.evaluation.options import BenchmarkOptions
 from clippy_core.registry import Registry
-from clippy_core.segmentation.options import SegmentOptions
 
 if TYPE_CHECKING:
     import numpy as np
 
     from clippy_core.segmentation.segmenter import Segmenter
-
-
-@dataclass(frozen=True)
-class BenchmarkOptions:
-    """How to measure.
-
-    Attributes:
-        segment: Options for each picture.
-        limit: Use only this many pictures, 1 or more; None for all.
-        share: Which part of the pictures this process looks at. A benchmark that does not share leaves all the work
-            to every process.
-    """
-
-    segment: SegmentOptions = field(default_factory=SegmentOptions)
-    limit: int | None = None
-    share: Share = field(default_factory=Share)
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit is {self.limit}; accepted: 1 or more")
 
 
 @dataclass(frozen=True)
@@ -50,12 +29,19 @@ class Report:
         metrics: Figures by name; fractions lie in 0…1.
         protocol: Every choice that could change a figure.
         rows: Details, one mapping a row of the printed table.
+        images: What was found on each picture, one mapping a row of the CSV.
+        confusion: Pixels by true class and, in columns, predicted class, the last column for none; empty where no
+            pixel was compared.
+        timing: How long it took: ``seconds``, ``images/s``, ``pictures`` (those measured now, not by an earlier run).
     """
 
     benchmark: str
     metrics: dict[str, float]
     protocol: dict[str, Any]
     rows: list[dict[str, Any]] = field(default_factory=list)
+    images: list[dict[str, Any]] = field(default_factory=list)
+    confusion: list[list[int]] = field(default_factory=list)
+    timing: dict[str, float] = field(default_factory=dict)
 
 
 Benchmark = Callable[["Segmenter", Path, BenchmarkOptions], Report]
@@ -107,11 +93,24 @@ def check_data(name: str, run: Benchmark, data: Path | None, *, option: str = "-
     return data
 
 
+_HERE = "clippy_core.evaluation.benchmarks"
 BENCHMARKS = Registry(
     "clippy.benchmarks",
     "benchmark",
     {
-        "points": ("clippy_core.evaluation.benchmarks.points:run", "hand-labelled points on photographs"),
-        "shapes": ("clippy_core.evaluation.benchmarks.shapes:run", "the built-in procedural world; needs no data"),
+        "points": (f"{_HERE}.points:run", "hand-labelled points on photographs"),
+        "shapes": (f"{_HERE}.shapes:run", "the built-in procedural world; needs no data"),
+        "voc": (f"{_HERE}.voc:run", "PASCAL VOC 2012, 21 or 20 classes, a class and objects for every pixel"),
+        "context": (f"{_HERE}.context:run", "PASCAL Context, 60 or 59 classes, a class for every pixel"),
+        "coco-stuff": (f"{_HERE}.coco_stuff:run", "COCO-Stuff, 171 classes, a class for every pixel"),
+        "coco-object": (f"{_HERE}.coco_object:run", "COCO's 80 things and background, a class for every pixel"),
+        "coco-panoptic": (f"{_HERE}.coco_panoptic:run", "COCO panoptic, 133 classes, a class for every pixel"),
+        "ade20k": (f"{_HERE}.ade20k:run", "ADE20K, 150 classes, a class for every pixel"),
+        "cityscapes": (f"{_HERE}.cityscapes:run", "Cityscapes, 19 or 27 classes, a class for every pixel"),
+        "folder": (f"{_HERE}.folder:run", "any pictures with masks and a list of labels"),
+        "imagenet": (f"{_HERE}.imagenet:run", "ImageNet, 1,000 classes, one a picture"),
+        "imagenet-v2": (f"{_HERE}.imagenet_v2:run", "ImageNetV2, 1,000 classes, one a picture"),
+        "waterbirds": (f"{_HERE}.waterbirds:run", "Waterbirds: birds on backgrounds that do not suit them"),
+        "image-folder": (f"{_HERE}.image_folder:run", "any folder with one folder of pictures a class"),
     },
 )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import top_k_accuracy_score
 
 from clippy_core.errors import DataError
-from clippy_core.evaluation.classification import TopK
+from clippy_core.evaluation.classification import TopK, ranks_of_truth
 
 
 @settings(deadline=None)
@@ -41,3 +41,28 @@ def test_no_picture_is_not_a_number():
 def test_what_does_not_fit_is_an_error(shape, truth):
     with pytest.raises(DataError, match="do not fit"):
         TopK(3).add(np.zeros(shape), np.array(truth))
+
+
+def test_ranks_by_hand():
+    scores = np.array([[3.0, 2.0, 2.0, 1.0]]).repeat(4, 0)
+    assert ranks_of_truth(scores, np.arange(4)).tolist() == [0, 2, 2, 3]
+    assert ranks_of_truth(scores, np.arange(4), in_order=True).tolist() == [0, 1, 2, 3]
+
+
+def test_ranks_in_order_are_an_argmax_and_a_stable_sort():
+    rng = np.random.default_rng(0)
+    scores, truth = rng.integers(0, 4, (200, 9)).astype(float), rng.integers(0, 9, 200)
+    ranks = ranks_of_truth(scores, truth, in_order=True)
+    assert ((ranks == 0) == (scores.argmax(1) == truth)).all()
+    order = np.argsort(-scores, axis=1, kind="stable")
+    assert ranks.tolist() == (order == truth[:, None]).argmax(1).tolist()
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_what_is_not_a_number_is_never_right(in_order):
+    nan = float("nan")
+    scores = np.array([[nan, nan, nan], [0.9, nan, 0.1], [nan, 0.1, 0.2]])
+    assert ranks_of_truth(scores, np.array([0, 0, 0]), in_order=in_order).tolist() == [2, 1, 2]
+    top = TopK(3, ks=(1,))
+    top.add(scores, np.array([0, 0, 0]))
+    assert top.accuracy() == 0

@@ -1,7 +1,7 @@
 """Starting the processes of a run with torch's own elastic agent, the one behind torchrun.
 
 Every process runs the same command again and finds its place in the environment. If one is lost, the agent ends the
-others, so that nobody waits for a gradient that never comes.
+others, so that nobody waits for an answer that never comes.
 """
 
 import os
@@ -33,7 +33,13 @@ def is_leader() -> bool:
 
 
 def launch(
-    arguments: Sequence[str], *, processes: int, nodes: int = 1, rendezvous: str | None = None, restarts: int = 0
+    arguments: Sequence[str],
+    *,
+    processes: int,
+    nodes: int = 1,
+    rendezvous: str | None = None,
+    restarts: int = 0,
+    hint: str,
 ) -> int:
     """Run ``python -m clippy_cli ARGUMENTS`` in several processes here, together with those of other machines.
 
@@ -43,6 +49,7 @@ def launch(
         nodes: How many machines; each runs the same command.
         rendezvous: ``HOST:PORT`` of one of them, where all meet; not needed for one machine.
         restarts: How often all processes are started again after one was lost.
+        hint: What the user can do after one was lost, for the message.
 
     Returns:
         The exit code of the first process that failed, 0 if none did, or 128 + the number of the signal that ended
@@ -78,10 +85,9 @@ def launch(
         if failure.exitcode >= 0:
             return failure.exitcode  # that process has said why
         name = signal.Signals(-failure.exitcode).name
-        hint = ", which the system sends when memory runs out" if name == "SIGKILL" else ""
+        cause = ", which the system sends when memory runs out" if name == "SIGKILL" else ""
         raise DeviceError(
-            f"process {rank} of {processes * nodes} was lost ({name}{hint}); the others were ended; --resume auto goes "
-            "on from the last checkpoint"
+            f"process {rank} of {processes * nodes} was lost ({name}{cause}); the others were ended; {hint}"
         ) from error
     return 0
 
@@ -90,5 +96,7 @@ def _quiet() -> None:
     """Failures are told in our words; the agent's own reports and tracebacks would bury them."""
     import logging
 
-    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):
+        # Each of them has a level of its own, which goes before that of the loggers above it.
+        if name.startswith(("torch.distributed.elastic", "torch.distributed.launcher")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)

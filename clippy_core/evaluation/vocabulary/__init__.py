@@ -1,0 +1,1 @@
+"""What is asked in zero-shot classification: prompts, and names of classes."""
