@@ -63,7 +63,7 @@ def test_a_split_is_a_folder_in_each(data):
     assert dataset.split == "val"
     assert dataset.read_objects is not None
     assert dataset.read_objects(dataset.examples[0]).max() > 1
-    with pytest.raises(DataError, match=r"missing +images/test, masks/test"):
+    with pytest.raises(DataError, match="missing: images/test, masks/test"):
         read(data, split="test")
 
 
