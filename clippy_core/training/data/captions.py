@@ -64,6 +64,8 @@ def parse_box(data: bytes) -> Box | None:
     Raises:
         DataError: It is not four numbers, (left, top, right, bottom) in shares of the picture, with room between them.
     """
+    if b'"box"' not in data:
+        return None  # most have none, and need not be read twice
     document: Any = json.loads(data.decode("utf-8-sig", "replace"))
     box = document.get("box")
     if box is None:
