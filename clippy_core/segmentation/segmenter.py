@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from clippy_core.errors import UsageError
-from clippy_core.images import to_picture
+from clippy_core.images import Picture, to_picture
 from clippy_core.kernels import label_map, patch_logits, softmax_label_map
 from clippy_core.model.config import ModelConfig
 from clippy_core.model.device import Placement, place
@@ -133,13 +133,43 @@ class Segmenter:
         except TypeError as error:
             raise UsageError(f"segment(): {error}") from error
         parsed = parse_labels(labels)
-        clock = _Clock()
+        clock = Clock()
         with clock("decode"):
             picture = to_picture(image, max_pixels=options.max_pixels)
         with clock("text"):
             embeddings = self.embed_labels(parsed, options)
         with clock("encode"):
             features_PD, grid = self.encode(picture.pixels_HW3, options)
+        source = str(image) if isinstance(image, (str, os.PathLike)) else "image"
+        return self.finish(
+            picture, features_PD, grid, embeddings, options, images_ahead=images_ahead, source=source, clock=clock
+        )
+
+    def finish(
+        self,
+        picture: Picture,
+        features_PD: Tensor,
+        grid: tuple[int, int],
+        embeddings: LabelEmbeddings,
+        options: SegmentOptions,
+        *,
+        images_ahead: int = 1,
+        source: str = "image",
+        clock: "Clock | None" = None,
+    ) -> Segmentation:
+        """The segmentation of a picture whose locations were embedded: the last step of :meth:`segment`.
+
+        Args:
+            picture: The picture, as read.
+            features_PD: Its features, from :meth:`encode` or a row of :meth:`encode_batch`.
+            grid: Their grid (h, w).
+            embeddings: The labels', from :meth:`embed_labels` with the same options.
+            options: How.
+            images_ahead: See :meth:`segment`.
+            source: Where the picture came from, for the outputs.
+            clock: The steps so far; ``label`` is added.
+        """
+        clock = clock or Clock()
         with clock("label"):
             logits_hwK = patch_logits(features_PD, embeddings.words_KD, grid)
             label_map_HW, score_map_HW, kernel = self._label(
@@ -158,7 +188,7 @@ class Segmenter:
             score_map=score_map_HW,
             has_background=options.rule.kind != "none",
             model=self.config.name,
-            source=str(image) if isinstance(image, (str, os.PathLike)) else "image",
+            source=source,
             kernel=kernel,
             seconds=clock.seconds,
         )
@@ -292,7 +322,7 @@ def _array(values: Any) -> np.ndarray:
     return values.cpu().numpy() if isinstance(values, Tensor) else values
 
 
-class _Clock:
+class Clock:
     """Wall time of named steps."""
 
     def __init__(self) -> None:
