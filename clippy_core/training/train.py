@@ -19,6 +19,7 @@ from clippy_core.training.data.loader import Loader
 from clippy_core.training.data.sources import open_source
 from clippy_core.training.distributed import World, join
 from clippy_core.training.loop import Outcome, Trainer, Validate, model_card, signal_name
+from clippy_core.training.memory import keep_freed_memory
 from clippy_core.training.metrics_log import MetricsLog
 from clippy_core.training.optimiser import warmup_steps
 from clippy_core.training.settings import write_toml
@@ -59,6 +60,8 @@ def train(
     """
     begin = time.perf_counter()
     with join(config.run.device, config.run.timeout) as world, StopRequests() as stop, ExitStack() as opened:
+        if world.device.type == "cpu":
+            keep_freed_memory()
         folder = _folder(config, world)
         found = _find(folder, resume, world, sink)
         loaded = (

@@ -81,7 +81,7 @@ def _train(cache: Path, name: str, start: Start, sources: list[str], settings: t
     options = [part for setting in wanted for part in ("--set", setting)]
     command = [sys.executable, "-m", "clippy_cli", "train", *sources, "--model", str(beginning), "--name", "run"]
     where = ["--config", str(HERE / "train.toml"), "--out", str(folder), "--resume", "auto"]
-    subprocess.run([*command, *where, *options], check=True, env=build.KEPT_MEMORY)
+    subprocess.run([*command, *where, *options], check=True)
     return load_directory(max((folder / "run/checkpoints").glob("step-*"))).model
 
 
