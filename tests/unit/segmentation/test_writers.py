@@ -1,6 +1,7 @@
 """Outputs read back by other libraries are what was segmented, and never lie outside their folder."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,9 @@ from PIL import Image
 
 from clippy_core.errors import UsageError
 from clippy_core.segmentation.palette import UNDECIDED_COLOUR
+from clippy_core.segmentation.result import Segmentation
 from clippy_core.segmentation.writers import WRITERS, with_suffix
+from clippy_core.segmentation.writers.stream import picture_bytes
 
 CONTRACT = ["image", "width", "height", "model", "labels", "seconds", "version"]
 EVIL = [
@@ -34,6 +37,13 @@ def write(result, name, folder, stem="photo"):
     (path,) = WRITERS.load(name)(result, folder / stem)
     assert path.parent == folder
     return path
+
+
+def with_scores(result):
+    """The result with every map of scores that was asked for, all zero."""
+    object.__setattr__(result, "score_map", np.zeros(result.label_map.shape, np.float32))
+    object.__setattr__(result, "score_grid", np.zeros((2, 3, len(result.labels)), np.float32))
+    return result
 
 
 # --- label map ---------------------------------------------------------------------------------------------------
@@ -131,12 +141,11 @@ def test_masks_are_black_and_white_one_a_label(segmentation, tmp_path):
 def test_label_names_never_lead_out_of_the_folder(segmentation, tmp_path, name):
     folder = tmp_path / "deep" / "er" / "out"
     label_map = np.arange(len(EVIL), dtype=np.uint8)[None].repeat(2, axis=0)
-    result = segmentation(label_map, EVIL, score_map=np.zeros(label_map.shape, np.float32))
-    files = result.save(folder / "photo", [name])
+    files = with_scores(segmentation(label_map, EVIL)).save(folder / "photo", [name])
     assert files
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(files)
     for file in files:
-        assert file.parent == folder
+        assert file.parent in (folder, folder / ".clippy" / name)
         assert file.name.startswith("photo.")
         assert len(file.name.encode()) <= 255
         assert file.name.isprintable()
@@ -167,10 +176,63 @@ def test_scores_beyond_the_range_by_rounding_are_clipped(segmentation, tmp_path)
         assert np.asarray(image).tolist() == [[65535, 0]]
 
 
-def test_scores_that_were_not_asked_for_are_a_usage_error(segmentation, tmp_path):
-    with pytest.raises(UsageError, match="score_map=True"):
-        segmentation([[0]]).save(tmp_path / "photo", ["scores"])
+@pytest.mark.parametrize("name", ["scores", "scoremaps"])
+def test_scores_that_were_not_asked_for_are_a_usage_error(segmentation, tmp_path, name):
+    with pytest.raises(UsageError, match=f"^the {name} output needs a segmentation made with score_map=True$"):
+        segmentation([[0]]).save(tmp_path / "photo", [name])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_score_maps_are_read_by_numpy(segmentation, tmp_path):
+    grid_hwK = np.random.default_rng(0).uniform(-1, 1, (3, 4, 2)).astype(np.float32)
+    result = segmentation(np.zeros((30, 40), np.uint8), ["dog", "żółw"])
+    object.__setattr__(result, "score_grid", grid_hwK)
+    path = write(result, "scoremaps", tmp_path)
+    assert path.name == "photo.scores.npz"
+    with np.load(path, allow_pickle=False) as arrays:
+        assert arrays["labels"].tolist() == ["dog", "żółw"]
+        assert arrays["size"].tolist() == [30, 40]
+        assert arrays["scores"].dtype == np.float32
+        for index in range(2):
+            np.testing.assert_array_equal(arrays["scores"][index], grid_hwK[..., index])
+
+
+def test_a_background_by_rule_has_no_score_map(segmentation, tmp_path):
+    result = segmentation([[0, 1]], ["background", "dog"], has_background=True)
+    object.__setattr__(result, "score_grid", np.ones((1, 1, 1), np.float32))
+    with np.load(write(result, "scoremaps", tmp_path)) as arrays:
+        assert arrays["labels"].tolist() == ["dog"]
+        assert arrays["scores"].shape == (1, 1, 1)
+
+
+@pytest.mark.skipif(
+    "score_grid" not in {field.name for field in fields(Segmentation)}, reason="segmentations keep no score grid yet"
+)
+def test_score_maps_are_the_cosines_of_location_and_label(given_logits, tmp_path):
+    """Of two words of one label the better one counts."""
+    logits_hwK = np.random.default_rng(0).uniform(-1, 1, (2, 3, 3)).astype(np.float32)
+    segmenter = given_logits(logits_hwK)
+    picture = np.zeros((40, 60, 3), np.uint8)
+    result = segmenter.segment(picture, ["a|b", "c"], score_map=True)
+    with np.load(write(result, "scoremaps", tmp_path)) as arrays:
+        np.testing.assert_allclose(arrays["scores"][0], logits_hwK[..., :2].max(axis=2), atol=1e-6)
+        np.testing.assert_allclose(arrays["scores"][1], logits_hwK[..., 2], atol=1e-6)
+
+
+# --- to a pipe ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["overlay", "labelmap", "scores"])
+def test_the_bytes_for_a_pipe_are_those_of_the_file(segmentation, tmp_path, kind):
+    result = with_scores(segmentation(np.arange(12, dtype=np.uint8).reshape(3, 4)))
+    assert picture_bytes(result, kind) == write(result, kind, tmp_path).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["masks", "json", "coco", "nonsense", ""])
+def test_what_is_not_one_picture_cannot_go_to_a_pipe(segmentation, kind):
+    with pytest.raises(UsageError) as raised:
+        picture_bytes(segmentation([[0]]), kind)
+    assert str(raised.value) == f"--save is {kind!r} with --out -; accepted, as one picture: overlay, labelmap, scores"
 
 
 def test_the_overlay_file_is_the_overlay(segmentation, tmp_path):
@@ -181,9 +243,23 @@ def test_the_overlay_file_is_the_overlay(segmentation, tmp_path):
 
 
 def test_every_writer_leaves_no_temporary_file(segmentation, tmp_path):
-    result = segmentation([[0, 1]], score_map=np.zeros((1, 2), np.float32))
-    files = result.save(tmp_path / "photo", WRITERS.names())
-    assert sorted(tmp_path.iterdir()) == sorted(files)
+    files = with_scores(segmentation([[0, 1]])).save(tmp_path / "photo", WRITERS.names())
+    assert len(files) == len(set(files)) >= len(WRITERS.names())
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(files)
+
+
+@pytest.mark.parametrize("name", list(WRITERS.names()))
+def test_the_same_picture_gives_the_same_bytes(segmentation, tmp_path, name):
+    label_map = np.random.default_rng(0).integers(0, 5, (40, 60)).astype(np.uint8)
+    first, again = (
+        with_scores(segmentation(label_map, [f"label {i}" for i in range(6)])).save(tmp_path / time / "photo", [name])
+        for time in ("first", "again")
+    )
+    assert [file.relative_to(tmp_path / "first") for file in first] == [
+        file.relative_to(tmp_path / "again") for file in again
+    ]
+    for one, other in zip(first, again, strict=True):
+        assert one.read_bytes() == other.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,185 @@
+"""A video in, its frames labelled.
+
+Every frame is labelled as the picture it is, with the words embedded once, so frame 123 gets what that frame would get
+alone. Memory does not grow with the length: at most three frames are there at a time, and what is said of each goes to
+disk at once.
+
+Outputs for the stem ``OUT/clip``: ``overlay`` is one video, ``OUT/clip.overlay.mp4``; ``json`` is one document,
+``OUT/clip.json``; every other output is written for each frame, as ``OUT/clip/frame-000123.labels.png``.
+"""
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clippy_core import events
+from clippy_core.errors import DataError, UsageError
+from clippy_core.files import remove_leftovers
+from clippy_core.images import Picture
+
+if TYPE_CHECKING:
+    from clippy_core.segmentation.batch import Job
+    from clippy_core.segmentation.inputs import Input
+    from clippy_core.segmentation.result import Segmentation
+    from clippy_core.segmentation.segmenter import Segmenter
+    from clippy_core.segmentation.video_reading import Frame
+
+SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "m2v", "mts", "m2ts", "ts"),
+        *("wmv", "asf", "flv", "f4v", "ogv", "3gp", "3g2", "vob", "mjpeg", "mjpg"),
+    )
+)
+"""Containers that the FFmpeg in OpenCV's packages reads. Animated GIF and WebP are pictures here."""
+MAX_FPS = 1000
+
+
+def is_video(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is taken for a video, by its name."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+@dataclass(frozen=True)
+class LabelledVideo:
+    """What became of a video.
+
+    Attributes:
+        files: The files written.
+        shares: Share of the pixels of all frames, 0…1, of every label that has any.
+        notes: What was decided for the user.
+    """
+
+    files: list[Path]
+    shares: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+def segment_video(
+    segmenter: "Segmenter", item: "Input", job: "Job", fps: float | None = None, sink: events.Sink = events.ignore
+) -> list[Path]:
+    """Label the frames of a video and write what the job asks for; as :func:`label_video`.
+
+    Args:
+        segmenter: The model.
+        item: The video.
+        job: What to do with it.
+        fps: Frames to look at in a second of the video; None for all.
+        sink: Hears what was decided for the user.
+
+    Returns:
+        The files written.
+    """
+    labelled = label_video(segmenter, item, job, fps)
+    for note in labelled.notes:
+        sink(events.Noticed(f"{item.source}: {note}"))
+    return labelled.files
+
+
+def label_video(segmenter: "Segmenter", item: "Input", job: "Job", fps: float | None = None) -> LabelledVideo:
+    """Label the frames of a video and write what the job asks for.
+
+    Raises:
+        UsageError: ``fps`` out of range.
+        DataError: It is no video, or breaks off midway; in that case the outputs are there as far as it came.
+        OSError: The outputs cannot be written.
+    """
+    from clippy_core.segmentation.video_reading import VideoReader
+
+    if fps is not None and not 0 < fps <= MAX_FPS:
+        raise UsageError(f"--fps is {fps:g}; accepted: above 0 and up to {MAX_FPS} frames a second")
+    with VideoReader(item.source, max_pixels=job.options.max_pixels) as video:
+        rate = video.rate if fps is None else min(fps, video.rate)
+        outputs = _Outputs(job.out / item.stem, item.source, job.writers, rate)
+        try:
+            broken = _label_frames(
+                segmenter, video.frames(fps), round(video.expected * rate / video.rate), job, outputs
+            )
+            files = outputs.finish(complete=broken is None)
+        finally:
+            outputs.discard()
+    if broken is not None:
+        raise broken
+    return LabelledVideo(files, outputs.totals.shares, tuple(outputs.notes))
+
+
+def _label_frames(
+    segmenter: "Segmenter", frames: Any, expected: int, job: "Job", outputs: "_Outputs"
+) -> DataError | None:
+    """Label every frame and hand it to the outputs; answers with what ended the video too early."""
+    written: Future[None] | None = None
+    broken = None
+    # Frames are drawn and written in their order by one thread, while the next ones are decoded and labelled.
+    with ThreadPoolExecutor(1, "clippy-write") as writer:
+        while True:
+            try:
+                frame = next(frames, None)
+            except DataError as error:
+                if written is None:
+                    raise
+                broken, frame = error, None
+            if frame is None:
+                break
+            picture = Picture(frame.pixels_HW3, "video")
+            result = segmenter.segment(picture, job.labels, job.options, images_ahead=max(1, expected))
+            if written is not None:
+                written.result()
+            written = writer.submit(outputs.add, frame, result)
+        if written is not None:
+            written.result()
+    return broken
+
+
+class _Outputs:
+    """What is written of one video.
+
+    Attributes:
+        totals: The frames so far.
+        notes: What was decided for the user.
+    """
+
+    def __init__(self, stem: Path, source: str, writers: tuple[str, ...], rate: float) -> None:
+        from clippy_core.segmentation.video_document import Timeline, Totals
+        from clippy_core.segmentation.video_overlay import FrameOverlay, VideoFile
+
+        self._stem, self._source, self._rate = stem, source, rate
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(stem)
+        self._each = tuple(name for name in writers if name not in ("overlay", "json"))
+        self._video = VideoFile(stem, rate) if "overlay" in writers else None
+        self._overlay = FrameOverlay()
+        self._timeline = Timeline(stem) if "json" in writers else None
+        self._files: list[Path] = []
+        self.totals = Totals()
+        self.notes: list[str] = []
+
+    def add(self, frame: "Frame", result: "Segmentation") -> None:
+        """Draw and write one frame."""
+        # How long it took differs from run to run; the name is what the frame's own outputs are called.
+        name = f"frame-{frame.number:06d}"
+        result = replace(result, source=f"{self._source}/{name}", seconds={})
+        if self._video is not None and self._video.wants(frame.seconds):
+            self._video.write(self._overlay.draw(result), frame.seconds)
+        if self._timeline is not None:
+            self._timeline.add(frame, result)
+        if self._each:
+            self._files += result.save(self._stem / name, self._each)
+        if not self.totals.frames and self._video is not None and (result.height % 2 or result.width % 2):
+            self.notes.append("the video with overlays lacks the last row or column: its codec wants even sizes")
+        self.totals.add(frame, result)
+
+    def finish(self, *, complete: bool) -> list[Path]:
+        """Give the files their names; answers with all of them."""
+        files = self._video.finish() if self._video is not None else []
+        if self._timeline is not None:
+            files += self._timeline.finish(self._source, self._rate, self.totals, self.notes, complete=complete)
+        return files + self._files
+
+    def discard(self) -> None:
+        """Delete what has not been given its name."""
+        if self._video is not None:
+            self._video.discard()
+        if self._timeline is not None:
+            self._timeline.discard()
