@@ -8,11 +8,13 @@ from clippy_cli import console
 from clippy_core.version import __version__
 
 if TYPE_CHECKING:
+    from clippy_core.segmentation.batch import Job
     from clippy_core.segmentation.manifest import Record
     from clippy_core.segmentation.result import Segmentation
 
 MAX_ROWS = 30
 MAX_FAILURES = 20
+BACKGROUND = "background"
 BOX = "box (x, y, w, h)"
 # Columns of the table of labels, and how wide a terminal must be to have them beside the label.
 COLUMNS = {"share": 0, "pixels": 46, "score": 32, BOX: 66}
@@ -54,58 +56,59 @@ def print_outputs(files: Sequence[Path], seconds: Mapping[str, float]) -> None:
     console.notice(f"{steps} · total {sum(seconds.values()):.2f} s")
 
 
-def print_batch(records: "Sequence[Record]", out: Path) -> None:
-    """How a run over several pictures ended; failures by name, and how to try them again."""
+def print_batch(records: "Sequence[Record]", out: Path, files: Sequence[Path] = ()) -> None:
+    """How a run over several inputs ended: files that cover it, failures by name, and how to try them again."""
     from rich import box
     from rich.table import Table
 
-    counts = {status: sum(record.status == status for record in records) for status in ("ok", "skipped", "failed")}
+    for file in files:
+        console.notice(f"wrote {file}")
+    counts, failed = {"ok": 0, "skipped": 0, "failed": 0}, []
+    for record in records:
+        counts[record.status] += 1
+        if record.status == "failed" and len(failed) < MAX_FAILURES:
+            failed.append(record)
     console.notice(
         f"{counts['ok']} done · {counts['skipped']} finished before · {counts['failed']} failed · outputs in {out}"
     )
-    failed = [record for record in records if record.status == "failed"]
     if not failed:
         return
     table = Table(box=box.SIMPLE_HEAD, title="failed", title_style="bold red", title_justify="left", pad_edge=False)
     table.add_column("input", overflow="fold")
     table.add_column("why", overflow="fold")
-    for record in failed[:MAX_FAILURES]:
+    for record in failed:
         table.add_row(_plain(record.input), _plain((record.error or "").removeprefix(f"{record.input}: ")))
-    if len(failed) > MAX_FAILURES:
-        table.add_row(f"… and {len(failed) - MAX_FAILURES} more", _plain(f"all are in {out / 'manifest.jsonl'}"))
+    if counts["failed"] > MAX_FAILURES:
+        table.add_row(f"… and {counts['failed'] - MAX_FAILURES:,} more", _plain(f"all are in {out / 'manifest.jsonl'}"))
     console.messages().print(table)
     console.notice("the same command again tries only the failed ones")
 
 
-class Tally:
-    """Which labels were found over a run."""
+def print_shares(records: "Sequence[Record]", job: "Job") -> None:
+    """Which labels were found over all pictures of a run, earlier attempts included, to stdout."""
+    from rich import box
+    from rich.table import Table
 
-    def __init__(self) -> None:
-        self._pictures: dict[str, int] = {}
-        self._share: dict[str, float] = {}
-        self._count = 0
-
-    def add(self, result: "Segmentation") -> None:
-        """Count one picture."""
-        self._count += 1
-        for label in result.summary():
-            self._pictures[label.name] = self._pictures.get(label.name, 0) + (label.pixels > 0)
-            self._share[label.name] = self._share.get(label.name, 0.0) + label.fraction
-
-    def print(self) -> None:
-        """A table over all pictures of this run, to stdout."""
-        if not self._count:
-            return
-        from rich import box
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("label", overflow="fold")
-        table.add_column("pictures", justify="right", no_wrap=True)
-        table.add_column("mean share", justify="right", no_wrap=True)
-        for name in sorted(self._share, key=lambda name: -self._share[name]):
-            table.add_row(_plain(name), f"{self._pictures[name]:,}", f"{self._share[name] / self._count:.1%}")
-        console.results().print(table)
+    names = [label.name for label in job.labels]
+    names = names if job.options.rule.kind == "none" else [BACKGROUND, *names]
+    pictures, share, count = dict.fromkeys(names, 0), dict.fromkeys(names, 0.0), 0
+    for record in records:
+        count += bool(record.labels)
+        for name, fraction in record.labels.items():
+            pictures[name] = pictures.get(name, 0) + 1
+            share[name] = share.get(name, 0.0) + fraction
+    if not count:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("label", overflow="fold")
+    table.add_column("pictures", justify="right", no_wrap=True)
+    table.add_column("mean share", justify="right", no_wrap=True)
+    order = sorted(share, key=lambda name: -share[name])
+    for name in order[:MAX_ROWS]:
+        table.add_row(_plain(name), f"{pictures[name]:,}", f"{share[name] / count:.1%}")
+    if len(order) > MAX_ROWS:
+        table.add_row(f"… and {len(order) - MAX_ROWS} more", "", "")
+    console.results().print(table)
 
 
 def image_document(result: "Segmentation", files: Sequence[Path]) -> dict[str, Any]:
@@ -125,8 +128,8 @@ def run_document(images: list[dict[str, Any]], seconds: Mapping[str, float]) -> 
     }
 
 
-def batch_document(records: "Sequence[Record]", out: Path) -> dict[str, Any]:
-    """The ``--json`` document of a run over several pictures; details of each lie in its own ``.json`` output."""
+def batch_document(records: "Sequence[Record]", out: Path, files: Sequence[Path] = ()) -> dict[str, Any]:
+    """The ``--json`` document of a run over several inputs; details of each lie in its own ``.json`` output."""
     images = [
         {
             "image": record.input,
@@ -137,7 +140,8 @@ def batch_document(records: "Sequence[Record]", out: Path) -> dict[str, Any]:
         }
         for record in records
     ]
-    return run_document(images, {"total": sum(record.seconds for record in records)})
+    document = run_document(images, {"total": sum(image["seconds"] for image in images)})
+    return {**document, "files": [str(file) for file in files]}
 
 
 def can_show(*, to_messages: bool) -> bool:

@@ -19,22 +19,49 @@ class BatchStarted:
 
 @dataclass(frozen=True)
 class ItemFinished:
-    """One input is done; ``error`` is the one-line reason if it failed."""
+    """One input is done.
+
+    Attributes:
+        source: Which.
+        status: ``ok`` or ``failed``.
+        error: The one-line reason if it failed.
+        seconds: Work on it.
+        notes: One line for each thing that was decided for the user.
+    """
 
     source: Path | str
     status: str
     error: str | None
     seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StagesObserved:
+    """How full a pipeline's stages are.
+
+    Attributes:
+        limit: Which holds up the others: ``reading``, ``model`` or ``writing``.
+        reading: Inputs being read.
+        ready: Pictures waiting for the model.
+        writing: Results being drawn and written.
+    """
+
+    limit: str
+    reading: int
+    ready: int
+    writing: int
 
 
 @dataclass(frozen=True)
 class BatchFinished:
-    """The run over several inputs ended."""
+    """The run over several inputs ended; ``files`` cover the whole run."""
 
     done: int
     failed: int
     skipped: int
     seconds: float
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,7 +209,8 @@ class TrainingFinished:
 TrainingEvent = (
     TrainingStarted | StepFinished | Validated | CheckpointSaved | EpochFinished | Noticed | TrainingFinished
 )
-Event = BatchStarted | ItemFinished | BatchFinished | TrainingEvent
+BatchEvent = BatchStarted | ItemFinished | StagesObserved | BatchFinished
+Event = BatchEvent | TrainingEvent
 Sink = Callable[[Event], None]
 
 

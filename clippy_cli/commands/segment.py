@@ -1,7 +1,6 @@
-"""``clippy segment``: label every pixel of images, folders, globs or stdin."""
+"""``clippy segment``: label every pixel of images, folders, shards, videos or stdin."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,17 +10,24 @@ from clippy_cli import console, options, usable
 
 if TYPE_CHECKING:
     from clippy_core.prompts import Label
-    from clippy_core.segmentation.batch import Job
-    from clippy_core.segmentation.inputs import Input
-    from clippy_core.segmentation.result import Segmentation
-    from clippy_core.segmentation.segmenter import Segmenter
 
-Loader = Callable[[], "Segmenter"]
+STDOUT = Path("-")
+DEFAULT_SAVE, DEFAULT_TO_STDOUT = "overlay,labelmap,json", "overlay"
+SHARING = "Sharing the work"
+RUNTIMES = ("auto", "torch", "onnx")
+
+
+def _folder_or_stdout(out: Path) -> Path:
+    return out if out == STDOUT else options.folder(out)
 
 
 def segment(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUTS...", help="Images, folders, glob patterns, or - for standard input.")
+        list[str],
+        typer.Argument(
+            metavar="INPUTS...",
+            help="Images, folders, glob patterns, lists (.txt, @FILE), shards (.tar), videos, or - for standard input.",
+        ),
     ],
     labels: Annotated[
         str | None,
@@ -34,57 +40,96 @@ def segment(
     checkpoint: options.Checkpoint = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    runtime: Annotated[
+        str,
+        typer.Option("--runtime", metavar="auto|torch|onnx", help="What computes; auto is onnx for an exported model."),
+    ] = "auto",
     template: options.Template = None,
     size: options.Size = None,
     window: options.Window = None,
     stride: options.Stride = None,
     background: options.Background = "none",
-    out: options.Out = Path("clippy-out"),
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="DIR", callback=_folder_or_stdout,
+            help="Folder for outputs; - writes one picture to standard output.",
+        ),
+    ] = Path("clippy-out"),
     save: Annotated[
-        str, typer.Option("--save", metavar="KINDS", help="What to write; `clippy plugins` lists the writers.")
-    ] = "overlay,labelmap,json",
+        str | None,
+        typer.Option(
+            "--save", metavar="KINDS",
+            help="What to write; `clippy plugins` lists the writers. (default: overlay,labelmap,json; overlay to -)",
+        ),
+    ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show the overlay in the terminal.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished inputs of a folder run again.")] = False,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first input that fails.")] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="One input at a time, until the first that fails.")
+    ] = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Write a report on all inputs: which labels where, contact sheet.")
+    ] = False,
     max_pixels: Annotated[
         int, typer.Option("--max-pixels", metavar="N", help="Refuse larger pictures before decoding them.")
     ] = 128_000_000,
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", metavar="RATE", help="Frames of a video to look at per second of it. (default: all)"),
+    ] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            "--gpus", metavar="N", rich_help_panel=SHARING, help="GPUs of this machine, a process each; 0 for the CPU."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", metavar="N", rich_help_panel=SHARING, help="Processes on the CPU.")
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster", metavar="ray[://HOST:PORT]", rich_help_panel=SHARING,
+            help="Ray workers here or in a cluster; as many as --jobs or --gpus say.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch", metavar="N", rich_help_panel=SHARING,
+            help="Pictures of one size in a forward pass. (default: 16 on a GPU, else 1)",
+        ),
+    ] = None,
     json: options.Json = False,
-) -> int:
+) -> int:  # fmt: skip
     """Give every pixel of a picture the label it resembles most.
 
-    One picture prints a table of labels; folders and several pictures also leave a manifest in the output folder, and
+    One picture prints a table of labels; folders and several inputs also leave a manifest in the output folder, and
     the same command again does only what is left.
     """
     started = time.perf_counter()
+    from clippy_cli import segmenting
+    from clippy_core.segmentation.batch import Job, ModelChoice
+
     parsed = _labels(labels, labels_file)
-    writers = _writers(save)
-    _check(max_pixels)
-    from clippy_cli import render
-    from clippy_core.segmentation.inputs import find_inputs
-
-    items = find_inputs(inputs, out)
+    writers = _writers(save or (DEFAULT_TO_STDOUT if out == STDOUT else DEFAULT_SAVE))
+    _check_runtime(runtime)
+    _check_numbers({"--max-pixels": max_pixels, "--jobs": jobs, "--batch": batch}, fps, gpus)
+    scored = not {"scores", "scoremaps"}.isdisjoint(writers)
     chosen = options.segment_options(
-        size, template, background, window, stride, score_map="scores" in writers, max_pixels=max_pixels
+        size, template, background, window, stride, score_map=scored, max_pixels=max_pixels
     )
-    from clippy_core.segmentation.batch import Job
-
     weights = model if checkpoint is None else f"{model} with {checkpoint}"
-    job = Job(parsed, chosen, weights, out, writers, overwrite, fail_fast)
-
-    def load() -> "Segmenter":
-        from clippy_core.segmentation.segmenter import load as load_model
-
-        segmenter = load_model(model, checkpoint=checkpoint, device=device, precision=precision)
-        if segmenter.placement.notice:
-            console.warn(segmenter.placement.notice)
-        return segmenter
-
-    show = show and render.can_show(to_messages=json)
-    single = len(items) == 1 and items[0].source == inputs[0]
-    if single:
-        return _one(load, items[0], job, started, show=show, json=json)
-    return _many(load, items, job, show=show, json=json)
+    job = Job(parsed, chosen, weights, out, writers, overwrite, fail_fast, fps, summary, batch)
+    choice = ModelChoice(model, checkpoint, device, precision, runtime)
+    crew = segmenting.Sharing(gpus, jobs, cluster)
+    crew.check(device, show=show)
+    if out == STDOUT:
+        shared = crew.several or segmenting.is_shared_from_outside()
+        _check_stdout(writers, {"--json": json, "--summary": summary, "--gpus, --jobs or --cluster": shared})
+        return segmenting.to_stdout(inputs, job, choice, show=show)
+    return segmenting.segment(inputs, job, choice, crew, started, show=show, json=json)
 
 
 def _labels(labels: str | None, labels_file: Path | None) -> "tuple[Label, ...]":
@@ -112,66 +157,32 @@ def _writers(save: str) -> tuple[str, ...]:
     return names
 
 
-def _check(max_pixels: int) -> None:
+def _check_runtime(runtime: str) -> None:
     from clippy_core.errors import UsageError
 
-    if max_pixels < 1:
-        raise UsageError(f"--max-pixels is {max_pixels}; accepted: 1 or more")
+    if runtime not in RUNTIMES:
+        raise UsageError(f"--runtime is {runtime!r}; accepted: {', '.join(RUNTIMES)}")
 
 
-def _one(load: Loader, item: "Input", job: "Job", started: float, *, show: bool, json: bool) -> int:
-    from clippy_cli import render
-    from clippy_core.images import read_picture
-    from clippy_core.segmentation.batch import segment_one
-    from clippy_core.segmentation.inputs import STDIN
+def _check_numbers(counts: dict[str, int | None], fps: float | None, gpus: int | None) -> None:
+    from clippy_core.errors import UsageError
 
-    if item.source != STDIN and not Path(item.source).exists():
-        read_picture(item.source)  # raises, before seconds are spent on loading a model
-    segmenter = load()
-    seconds = {"load": time.perf_counter() - started}
-    result, files = segment_one(segmenter, item, job)
-    seconds |= result.seconds
-    seconds["write"] = time.perf_counter() - started - sum(seconds.values())
-    if console.Settings.verbosity == console.VERBOSE:
-        console.notice(f"label map by {result.kernel}")
-    if json:
-        console.print_json(render.run_document([render.image_document(result, files)], seconds))
-    else:
-        render.print_labels(result)
-        render.print_outputs(files, seconds)
-    for note in result.picture.notes:
-        console.warn(f"{item.source}: {note}")
-    if show:
-        render.show(result, to_messages=json)
-    return 0
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}; accepted: 1 or more")
+    if gpus is not None and gpus < 0:
+        raise UsageError(f"--gpus is {gpus}; accepted: 0 or more")
+    if fps is not None and not 0 < fps < float("inf"):
+        raise UsageError(f"--fps is {fps:g}; accepted: more than 0 frames a second")
 
 
-def _many(load: Loader, items: "list[Input]", job: "Job", *, show: bool, json: bool) -> int:
-    from clippy_cli import render
-    from clippy_cli.progress import BatchProgress
-    from clippy_core.segmentation.batch import segment_batch
+def _check_stdout(writers: tuple[str, ...], others: dict[str, bool]) -> None:
+    from clippy_core.errors import UsageError
 
-    tally = render.Tally()
-
-    def on_result(result: "Segmentation") -> None:
-        tally.add(result)
-        for note in result.picture.notes:
-            console.warn(f"{result.source}: {note}")
-        if show:
-            with progress.aside():
-                render.show(result, to_messages=json)
-
-    try:
-        with BatchProgress() as progress:
-            records = segment_batch(load, items, job, sink=progress, on_result=on_result)
-    except KeyboardInterrupt:
-        raise typer.Abort("the same command again does what is left") from None
-    failed = [record for record in records if record.status == "failed"]
-    if json:
-        console.print_json(render.batch_document(records, job.out))
-    else:
-        tally.print()
-        render.print_batch(records, job.out)
-    if not failed:
-        return 0
-    return 4 if len(failed) == len(records) else 3
+    if len(writers) != 1:
+        raise UsageError(f"--out - writes one picture, but --save names {len(writers)}: {', '.join(writers)}")
+    for name, given in others.items():
+        if given:
+            raise UsageError(f"--out - writes one picture to standard output and does not go with {name}")
+    if console.results().is_terminal:
+        raise UsageError("--out - writes a PNG to standard output, which is a terminal; send it on with | or >")

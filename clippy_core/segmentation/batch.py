@@ -1,6 +1,5 @@
 """Many pictures, unattended: one bad picture is one line, and what is finished stays finished."""
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,21 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clippy_core import events
-from clippy_core.errors import DataError
+from clippy_core.errors import ClippyError
 from clippy_core.files import remove_leftovers
 from clippy_core.prompts import Label
 from clippy_core.segmentation.inputs import STDIN, Input
-from clippy_core.segmentation.manifest import FAILED, OK, SKIPPED, Manifest, Record, digest
+from clippy_core.segmentation.lock import locked
+from clippy_core.segmentation.manifest import FAILED, OK, Manifest, Record, Records, digest
 from clippy_core.segmentation.options import SegmentOptions
+from clippy_core.segmentation.parts import take_over, tidy
 
 if TYPE_CHECKING:
     from clippy_core.segmentation.result import Segmentation
     from clippy_core.segmentation.segmenter import Segmenter
 
+WITHOUT_EFFECT_ON_OUTPUTS = ("out", "overwrite", "fail_fast", "summary", "batch")
+
 
 @dataclass(frozen=True)
 class Job:
-    """What to do with every picture of a run.
+    """What to do with every input of a run.
 
     Attributes:
         labels: What to look for.
@@ -32,7 +35,10 @@ class Job:
         out: Output folder.
         writers: Names of the outputs to write.
         overwrite: Do finished inputs again.
-        fail_fast: Stop at the first input that fails.
+        fail_fast: Work on one input at a time and stop at the first that fails.
+        fps: Frames of a video to look at in a second of it; None for all.
+        summary: Write a report on the whole run at its end.
+        batch: Pictures of one size in a forward pass; None for what suits the device, see :mod:`pipeline`.
     """
 
     labels: tuple[Label, ...]
@@ -42,95 +48,182 @@ class Job:
     writers: tuple[str, ...]
     overwrite: bool = False
     fail_fast: bool = False
+    fps: float | None = None
+    summary: bool = False
+    batch: int | None = None
 
     def digest(self) -> str:
         """A digest of what determines the outputs."""
         settings = asdict(self)
-        for name in ("out", "overwrite", "fail_fast"):
+        for name in WITHOUT_EFFECT_ON_OUTPUTS:
             settings.pop(name)
         return digest(settings)
 
 
-def segment_one(
-    segmenter: "Segmenter", item: Input, job: Job, *, images_ahead: int = 1
-) -> "tuple[Segmentation, list[Path]]":
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model to load and where: what a process of its own needs to know. Fields as for ``clippy_core.load``."""
+
+    model: str = "clippy-lite"
+    checkpoint: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    runtime: str = "auto"
+
+    def load(self) -> "Segmenter":
+        """The model, ready to segment; raises as ``clippy_core.load``."""
+        from clippy_core.segmentation.segmenter import load
+
+        return load(
+            self.model,
+            checkpoint=self.checkpoint,
+            device=self.device,
+            precision=self.precision,
+            runtime=self.runtime,
+        )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is left to do of a run, for whoever does it.
+
+    Attributes:
+        items: The inputs.
+        job: What to do with them.
+        total: Inputs of the whole run, finished ones included.
+        done: To be told of every input as soon as it is finished or has failed, from one thread; answers whether to
+            go on with further ones.
+        sink: Hears of what else happens.
+    """
+
+    items: Sequence[Input]
+    job: Job
+    total: int
+    done: Callable[[Record], bool]
+    sink: events.Sink = events.ignore
+
+
+Crew = Callable[[Work], None]
+"""Who does the work: this process, several, or several machines."""
+
+
+def alone(load: "Callable[[], Segmenter]", on_result: "Callable[[Segmentation], None] | None" = None) -> Crew:
+    """A crew of this process only.
+
+    Args:
+        load: Gives the model; called only if something is left to do.
+        on_result: Hears of every picture that was segmented.
+    """
+
+    def work(work: Work) -> None:
+        from clippy_core.segmentation.pipeline import Pipeline
+
+        if work.items:
+            Pipeline(load(), work, on_result=on_result).run()
+
+    return work
+
+
+def segment_one(segmenter: "Segmenter", item: Input, job: Job) -> "tuple[Segmentation, list[Path]]":
     """Segment one picture and write its outputs.
 
     Raises:
         ImageError: The picture cannot be used.
         OSError: The outputs cannot be written.
     """
-    source = sys.stdin.buffer if item.source == STDIN else item.source
-    result = segmenter.segment(source, job.labels, job.options, images_ahead=images_ahead)
-    return result, result.save(job.out / item.stem, job.writers)
+    from clippy_core.segmentation.writers import FRAGMENTS
+
+    result = segmenter.segment(item.open(), job.labels, job.options)
+    if item.place is not None:
+        result = replace(result, source=item.source)
+    files = result.save(job.out / item.stem, job.writers)
+    outputs = [str(file.relative_to(job.out)) for file in files]
+    shown = [file for file in files if FRAGMENTS not in file.parts]
+    return result, shown + _of_the_run(job, [Record(item.source, OK, outputs, labels=shares(result))])
 
 
-def segment_batch(
-    load: "Callable[[], Segmenter]",
-    items: Sequence[Input],
-    job: Job,
-    *,
-    sink: events.Sink = events.ignore,
-    on_result: "Callable[[Segmentation], None]" = lambda result: None,
-) -> list[Record]:
-    """Segment many pictures; each ends as a line of ``manifest.jsonl``.
+def shares(result: "Segmentation") -> dict[str, float]:
+    """Share of the pixels of every label that has any, 0…1."""
+    return {label.name: round(label.fraction, 6) for label in result.summary() if label.pixels}
+
+
+def segment_batch(items: Sequence[Input], job: Job, crew: Crew, *, sink: events.Sink = events.ignore) -> Records:
+    """Segment many inputs; each ends as a line of ``manifest.jsonl``.
 
     Args:
-        load: Gives the model; called only if something is left to do.
-        items: The pictures.
+        items: The inputs.
         job: What to do with them.
+        crew: Who does it.
         sink: Hears of progress.
-        on_result: Hears of every picture that was segmented.
 
     Returns:
         One record an input, in order; fewer if ``fail_fast`` stopped the run.
+
+    Raises:
+        DataError: Another run is writing to the output folder.
     """
     start = time.perf_counter()
-    manifest = Manifest(job.out, job.digest())
-    records: dict[str, Record] = {}
-    for item in items:
-        # What comes through a pipe today is not what came yesterday.
-        again = job.overwrite or item.source == STDIN
-        finished = None if again else manifest.finished(item.source)
-        if finished is not None:
-            records[item.source] = replace(finished, status=SKIPPED)
-    left = [item for item in items if item.source not in records]
-    sink(events.BatchStarted(len(items), len(records)))
-    for folder in {job.out, *(job.out / item.stem.parent for item in left)}:
-        remove_leftovers(folder)
-    segmenter = load() if left else None
-    for index, item in enumerate(left):
-        assert segmenter is not None, "loaded whenever something is left"
-        record = _attempt(segmenter, item, job, manifest.run, len(left) - index, on_result)
-        manifest.append(record)
-        records[item.source] = record
-        sink(events.ItemFinished(item.source, record.status, record.error, record.seconds))
-        if record.status == FAILED and job.fail_fast:
-            break
-    manifest.rewrite(item.source for item in items)
-    counts = Counter(record.status for record in records.values())
-    sink(events.BatchFinished(counts[OK], counts[FAILED], counts[SKIPPED], time.perf_counter() - start))
-    return [records[item.source] for item in items if item.source in records]
-
-
-def _attempt(
-    segmenter: "Segmenter",
-    item: Input,
-    job: Job,
-    run: str,
-    images_ahead: int,
-    on_result: "Callable[[Segmentation], None]",
-) -> Record:
-    start = time.perf_counter()
+    made = not job.out.exists()
+    job.out.mkdir(parents=True, exist_ok=True)
     try:
-        result, files = segment_one(segmenter, item, job, images_ahead=images_ahead)
-    except (DataError, OSError) as error:
-        reason = " ".join(str(error).split())
-        return Record(item.source, FAILED, error=reason, run=run, seconds=_since(start))
-    on_result(result)
-    outputs = [str(file.relative_to(job.out)) for file in files]
-    return Record(item.source, OK, outputs, run=run, seconds=_since(start))
+        with locked(job.out):
+            ended, records = _segment_left(items, job, crew, sink)
+    except ClippyError:
+        if made and not any(job.out.iterdir()):
+            job.out.rmdir()  # nothing was done, and a mistake leaves nothing behind
+        raise
+    sink(replace(ended, seconds=time.perf_counter() - start))
+    return records
 
 
-def _since(start: float) -> float:
-    return round(time.perf_counter() - start, 4)
+def _segment_left(
+    items: Sequence[Input], job: Job, crew: Crew, sink: events.Sink
+) -> tuple[events.BatchFinished, Records]:
+    manifest = Manifest(job.out, job.digest())
+    take_over(manifest)
+    left = [item for item in items if not _is_finished(item, job, manifest)]
+    skipped = {item.source for item in items} - {item.source for item in left}
+    sink(events.BatchStarted(len(items), len(skipped)))
+    _clean(job, left)
+    counts: Counter[str] = Counter()
+
+    def done(record: Record) -> bool:
+        manifest.append(record)
+        counts[record.status] += 1
+        sink(events.ItemFinished(record.input, record.status, record.error, record.seconds, tuple(record.notes)))
+        return not (job.fail_fast and record.status == FAILED)
+
+    try:
+        crew(Work(left, job, len(items), done, sink))
+    finally:
+        manifest.commit()
+    _clean(job, left)  # of processes that were lost on the way
+    records = manifest.rewrite((item.source for item in items), skipped)
+    files = _of_the_run(job, records)
+    tidy(job.out)
+    return events.BatchFinished(counts[OK], counts[FAILED], len(skipped), 0.0, tuple(files)), records
+
+
+def _clean(job: Job, items: Sequence[Input]) -> None:
+    """Remove temporary files wherever outputs of these inputs go."""
+    for folder in {job.out, *(job.out / item.stem.parent for item in items)}:
+        remove_leftovers(folder)
+
+
+def _is_finished(item: Input, job: Job, manifest: Manifest) -> bool:
+    # What comes through a pipe today is not what came yesterday.
+    if job.overwrite or item.source == STDIN or item.fault:
+        return False
+    return manifest.finished(item.source) is not None
+
+
+def _of_the_run(job: Job, records: Sequence[Record]) -> list[Path]:
+    """Write the files that cover the whole run."""
+    from clippy_core.segmentation.writers.collected import collect
+
+    files = collect(job.out, job.writers, records)
+    if job.summary:
+        from clippy_core.segmentation.summary import write_summary
+
+        files += write_summary(job.out, records)
+    return files

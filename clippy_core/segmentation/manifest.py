@@ -3,23 +3,31 @@
 A line is appended after the outputs of its input are in place, so what a killed run had finished is known, and what
 it had begun is not. Later lines replace earlier ones of the same input; a run that ends writes the file anew with one
 line an input, in the order of the inputs.
+
+Every line reaches the system at once, which a killed process does not undo. That it reaches the disk is made sure of
+for many lines together: what a power cut takes away is done again by the next run.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+import time
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, overload
 
-from clippy_core.files import to_json, write_bytes
+from clippy_core.files import atomic_write, to_json
 
 NAME = "manifest.jsonl"
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
+COMMIT_SECONDS, COMMIT_LINES = 1.0, 256
+"""Lines reach the disk after so many seconds or lines, whichever comes first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """What became of one input.
 
@@ -29,7 +37,9 @@ class Record:
         outputs: Files written, relative to the output folder.
         error: One line for a failed input, else None.
         run: Digest of everything that determines the outputs; a change of labels or options makes inputs unfinished.
-        seconds: Wall time.
+        seconds: Work on it, without waiting for its turn.
+        labels: Share of the pixels of every label that has any, 0…1.
+        notes: One line for each thing that was decided for the user.
     """
 
     input: str
@@ -38,10 +48,12 @@ class Record:
     error: str | None = None
     run: str = ""
     seconds: float = 0.0
+    labels: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 class Manifest:
-    """The manifest of an output folder.
+    """The manifest of an output folder. Only where each line stands is kept in memory, not the lines.
 
     Args:
         out: The output folder.
@@ -52,42 +64,120 @@ class Manifest:
         self.out = out
         self.path = out / NAME
         self.run = run
-        self._records: dict[str, Record] = {}
-        self._owner: dict[str, str] = {}
-        for record in _read(self.path):
-            self._add(record)
+        self._places: dict[str, int] = {}
+        self._owner: dict[int, str] = {}
+        self._appended: set[str] = set()
+        self._whole = False
+        self._uncommitted, self._committed_at = 0, time.monotonic()
+        for place, record in read_records(self.path):
+            self._add(record, place)
+
+    def __contains__(self, source: str) -> bool:
+        return source in self._places
 
     def finished(self, source: str) -> Record | None:
         """The record of an input that an earlier run with the same settings finished and whose outputs are there."""
-        record = self._records.get(source)
+        if source not in self._places:
+            return None
+        with open(self.path, "rb") as file:
+            record = _record_at(file, self._places[source])
         if record is None or record.status == FAILED or record.run != self.run:
             return None
         return record if all((self.out / name).is_file() for name in record.outputs) else None
 
     def append(self, record: Record) -> None:
-        """Add a line and flush it to disk."""
-        self._add(record)
+        """Add a line; a process that is killed now does not lose it."""
         self.out.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "ab") as file:
+        with open(self.path, "ab", buffering=0) as file:
             # A killed run may have left half a line; starting on a new one keeps ours readable.
-            start = b"\n" if file.tell() and not _ends_with_newline(self.path) else b""
-            file.write(start + _line(record))
-            file.flush()
-            os.fsync(file.fileno())
+            if not self._whole and file.tell() and not _ends_with_newline(self.path):
+                file.write(b"\n")
+            self._whole = True
+            place = file.tell()
+            file.write(to_line(record))
+        self._add(record, place)
+        self._appended.add(record.input)
+        self._uncommitted += 1
+        if self._uncommitted >= COMMIT_LINES or time.monotonic() - self._committed_at > COMMIT_SECONDS:
+            self.commit()
 
-    def _add(self, record: Record) -> None:
-        """Keep the record; an input whose outputs it wrote over is no longer finished."""
-        self._records[record.input] = record
+    def commit(self) -> None:
+        """Make sure that all lines are on the disk."""
+        if self._uncommitted:
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+        self._uncommitted, self._committed_at = 0, time.monotonic()
+
+    def _add(self, record: Record, place: int) -> None:
+        """Keep its place; an input whose outputs it wrote over is no longer finished."""
+        self._places[record.input] = place
         for name in record.outputs:
-            before = self._owner.get(name, record.input)
+            key = hash(name)
+            before = self._owner.get(key, record.input)
             if before != record.input:
-                self._records.pop(before, None)
-            self._owner[name] = record.input
+                self._places.pop(before, None)
+            self._owner[key] = record.input
 
-    def rewrite(self, sources: Iterable[str]) -> None:
-        """Write the file anew: the given inputs in their order, then inputs of earlier runs."""
-        order = dict.fromkeys([*sources, *self._records])
-        write_bytes(self.path, b"".join(_line(self._records[source]) for source in order if source in self._records))
+    def rewrite(self, sources: Iterable[str], skipped: Iterable[str] = ()) -> "Records":
+        """Write the file anew: the given inputs in their order, then inputs of earlier runs.
+
+        Args:
+            sources: The inputs.
+            skipped: Those of them that an earlier run had finished.
+
+        Returns:
+            The records of the given inputs that were skipped or appended; other lines stay, but are not of this run.
+        """
+        before, order = set(skipped), dict.fromkeys(sources)
+        places, flags = array("q"), bytearray()
+        kept: dict[str, int] = {}
+        with nullcontext() if not self._places else open(self.path, "rb") as lines, atomic_write(self.path) as file:
+            for source in (*order, *(source for source in self._places if source not in order)):
+                if source in self._places and lines is not None:
+                    kept[source] = file.tell()
+                    lines.seek(self._places[source])
+                    file.write(lines.readline().rstrip(b"\n") + b"\n")  # a killed run may have left it without
+                    if source in before or (source in order and source in self._appended):
+                        places.append(kept[source])
+                        flags.append(source in before)
+        self._places, self._uncommitted = kept, 0
+        return Records(self.path, places, flags)
+
+
+class Records(Sequence[Record]):
+    """Records of a manifest in the order of their inputs, read when they are asked for.
+
+    Args:
+        path: The manifest.
+        places: Where each line begins.
+        skipped: Which of them are to be called ``skipped``: finished by an earlier run.
+    """
+
+    def __init__(self, path: Path, places: Sequence[int], skipped: Sequence[int]) -> None:
+        self._path, self._places, self._skipped = path, places, skipped
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Records": ...
+    def __getitem__(self, index: int | slice) -> "Record | Records":
+        if isinstance(index, slice):
+            return Records(self._path, self._places[index], self._skipped[index])
+        with open(self._path, "rb") as file:
+            return self._read(file, range(len(self))[index])
+
+    def __iter__(self) -> Iterator[Record]:
+        if len(self):
+            with open(self._path, "rb") as file:
+                yield from (self._read(file, index) for index in range(len(self)))
+
+    def _read(self, file: IO[bytes], index: int) -> Record:
+        record = _record_at(file, self._places[index])
+        assert record is not None, "places are those of whole lines"
+        return replace(record, status=SKIPPED) if self._skipped[index] else record
 
 
 def digest(settings: dict[str, Any]) -> str:
@@ -95,23 +185,43 @@ def digest(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _line(record: Record) -> bytes:
+def to_line(record: Record) -> bytes:
+    """The record as one line of JSON."""
     return to_json(asdict(record))
+
+
+def read_records(path: Path, start: int = 0) -> Iterator[tuple[int, Record]]:
+    """The records of a manifest and where their lines begin, from the line that begins at ``start``.
+
+    What is no record is passed over: half a line of a killed run means that its input is unfinished.
+    """
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        file.seek(start)
+        place = start
+        while line := file.readline():
+            record = _parse(line)
+            if record is not None:
+                yield place, record
+            place += len(line)
+
+
+def _record_at(file: IO[bytes], place: int) -> Record | None:
+    file.seek(place)
+    return _parse(file.readline())
+
+
+def _parse(line: bytes) -> Record | None:
+    try:
+        record = Record(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+    lists = all(isinstance(value, list) for value in (record.outputs, record.notes))
+    return record if isinstance(record.input, str) and lists and isinstance(record.labels, dict) else None
 
 
 def _ends_with_newline(path: Path) -> bool:
     with open(path, "rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"
-
-
-def _read(path: Path) -> Iterator[Record]:
-    if not path.is_file():
-        return
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            record = Record(**json.loads(line))
-        except (ValueError, TypeError):
-            continue  # half a line of a killed run: that input counts as unfinished
-        if isinstance(record.input, str) and isinstance(record.outputs, list):
-            yield record

@@ -55,6 +55,8 @@ class Segmentation:
         source: Where the picture came from.
         kernel: Which implementation computed the label map, and why.
         seconds: Wall time of each step, in seconds.
+        score_grid: ``float32`` h×w×K on the model's grid: the cosine of every location with every label that the model
+            compared (a background that is a rule on certainty is none of them), or None if it was not asked for.
     """
 
     picture: Picture
@@ -67,6 +69,7 @@ class Segmentation:
     source: str = "image"
     kernel: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+    score_grid: np.ndarray | None = None
 
     @property
     def height(self) -> int:
@@ -157,32 +160,17 @@ class Segmentation:
 
         The background, if there is one, is no category.
         """
-        from pycocotools import mask as rle_codec
+        from clippy_core.segmentation.writers.coco import annotations
 
-        annotations = []
-        for label in self.summary():
-            if not label.pixels or (self.has_background and label.index == 0):
-                continue
-            rle = rle_codec.encode(np.asfortranarray(self.label_map == label.index, dtype=np.uint8))
-            counts = rle["counts"].decode("ascii")  # pyright: ignore[reportAttributeAccessIssue]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": label.index + 1,
-                    "segmentation": {"size": [self.height, self.width], "counts": counts},
-                    "area": label.pixels,
-                    "bbox": list(label.bbox),
-                    "iscrowd": 0,
-                    "score": round(label.score, 5),
-                }
-            )
         first = 1 if self.has_background else 0
         return {
             "info": {"description": f"segmented by {self.model}", "version": __version__},
             "images": [{"id": image_id, "file_name": self.source, "width": self.width, "height": self.height}],
             "categories": [{"id": i + 1, "name": self.labels[i]} for i in range(first, len(self.labels))],
-            "annotations": annotations,
+            "annotations": [
+                {"id": number, "image_id": image_id, **annotation}
+                for number, annotation in enumerate(annotations(self), 1)
+            ],
         }
 
     def save(self, path: str | os.PathLike[str], writers: Sequence[str] = DEFAULT_WRITERS) -> list[Path]:

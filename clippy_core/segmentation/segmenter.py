@@ -4,33 +4,31 @@ Shapes: B picture, P = h·w location, D embedding, K prompt word, L token, H/W p
 """
 
 import os
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from clippy_core.errors import UsageError
 from clippy_core.images import Picture, to_picture
 from clippy_core.kernels import label_map, patch_logits, softmax_label_map
+from clippy_core.kernels.logits import is_torch
 from clippy_core.model.config import ModelConfig
-from clippy_core.model.device import Placement, place
-from clippy_core.model.dual_encoder import ImageEmbedding
+from clippy_core.model.engine import Array, Encoded, Engine
 from clippy_core.model.preprocess import to_input, working_size
-from clippy_core.model.presets import find
-from clippy_core.model.text import unit
-from clippy_core.model.weights import LoadedModel, load_directory
+from clippy_core.model.tokenizer import Tokenizer
 from clippy_core.prompts import Label, parse_labels
 from clippy_core.segmentation.background import BACKGROUND
+from clippy_core.segmentation.clock import Clock
 from clippy_core.segmentation.options import SegmentOptions
 from clippy_core.segmentation.result import Segmentation
 from clippy_core.segmentation.windows import window_features
 
-TEXT_BATCH = 128
+if TYPE_CHECKING:
+    from clippy_core.model.device import Placement
+    from clippy_core.model.dual_encoder import DualEncoder
+    from clippy_core.model.weights import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class LabelEmbeddings:
     """
 
     names: tuple[str, ...]
-    words_KD: Tensor
+    words_KD: Array
     label_of_word: tuple[int, ...]
 
 
@@ -54,26 +52,28 @@ def load(
     checkpoint: str | os.PathLike[str] | None = None,
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "torch",
 ) -> "Segmenter":
     """A model by name or directory, ready to segment.
 
     Args:
-        model: A name that ``clippy models`` lists, or a model directory.
+        model: A name that ``clippy models`` lists, a model directory, or a folder that ``clippy export onnx`` wrote.
         checkpoint: Weights to use instead of the model's own; see ``clippy_core.model.convert`` for what is read.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        runtime: ``torch``; ``onnx``, which imports no torch and computes on the CPU; or ``auto``, whichever starts
+            sooner, see :func:`~clippy_core.model.runtime.open_engine`. It decides whether features and embeddings are
+            torch tensors or numpy arrays; segmentations are the same objects.
 
     Raises:
         UsageError: An unknown name; the message offers near ones.
         DataError: The path does not exist, or the weights are missing or damaged.
-        DeviceError: The device cannot be used.
+        DeviceError: The device or the runtime cannot be used.
     """
-    placement = place(device, precision)
-    if checkpoint is None:
-        return Segmenter(load_directory(find(model)), placement)
-    from clippy_core.model.convert import load_checkpoint
+    from clippy_core.model.runtime import open_engine
 
-    return Segmenter(load_checkpoint(model, checkpoint), placement)
+    engine = open_engine(model, checkpoint=checkpoint, device=device, precision=precision, runtime=runtime)
+    return Segmenter.of(engine)
 
 
 class Segmenter:
@@ -86,24 +86,56 @@ class Segmenter:
             training, which is where it should be and whose memory must not be rearranged under the optimiser.
 
     Attributes:
-        model: The dual encoder.
-        tokenizer: Its tokenizer.
-        placement: Where and how it computes; ``placement.notice`` is something to tell the user once.
+        engine: What computes the embeddings.
     """
 
-    def __init__(self, loaded: LoadedModel, placement: Placement, *, prepare: bool = True) -> None:
-        self.model = loaded.model
-        if prepare:
-            # Convolutions on channels-last memory take about half the time on a CPU; other layers do not mind.
-            self.model.to(device=placement.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.tokenizer = loaded.tokenizer
-        self.placement = placement
+    engine: Engine
+
+    def __init__(self, loaded: "LoadedModel", placement: "Placement", *, prepare: bool = True) -> None:
+        from clippy_core.model.torch_engine import TorchEngine
+
+        self._begin(TorchEngine(loaded, placement, prepare=prepare))
+
+    @classmethod
+    def of(cls, engine: Engine) -> "Segmenter":
+        """A segmenter that an engine computes for."""
+        segmenter = cls.__new__(cls)
+        segmenter._begin(engine)
+        return segmenter
+
+    def _begin(self, engine: Engine) -> None:
+        self.engine = engine
         self._embedded: dict[tuple[Any, ...], LabelEmbeddings] = {}
 
     @property
     def config(self) -> ModelConfig:
         """What the model is."""
-        return self.model.config
+        return self.engine.config
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self.engine.tokenizer
+
+    @property
+    def placement(self) -> "Placement":
+        """Where and how it computes; ``placement.notice`` is something to tell the user once."""
+        return self.engine.placement
+
+    @property
+    def model(self) -> "DualEncoder":
+        """The dual encoder.
+
+        Raises:
+            UsageError: This segmenter runs on ONNX Runtime, which has none.
+        """
+        model = getattr(self.engine, "model", None)
+        if model is None:
+            raise UsageError(
+                f"{self.config.name!r} runs on ONNX Runtime, and this needs the model in torch; load it with "
+                "runtime='torch'"
+            )
+        return model
 
     def segment(
         self,
@@ -148,14 +180,14 @@ class Segmenter:
     def finish(
         self,
         picture: Picture,
-        features_PD: Tensor,
+        features_PD: Array,
         grid: tuple[int, int],
         embeddings: LabelEmbeddings,
         options: SegmentOptions,
         *,
         images_ahead: int = 1,
         source: str = "image",
-        clock: "Clock | None" = None,
+        clock: Clock | None = None,
     ) -> Segmentation:
         """The segmentation of a picture whose locations were embedded: the last step of :meth:`segment`.
 
@@ -175,6 +207,7 @@ class Segmenter:
             label_map_HW, score_map_HW, kernel = self._label(
                 logits_hwK, picture.size, embeddings, options, images_ahead
             )
+            score_grid_hwK = _label_grid(logits_hwK, embeddings) if options.score_map else None
             scores = _label_scores(logits_hwK, embeddings)
         names = embeddings.names
         if options.rule.by_certainty:
@@ -191,9 +224,9 @@ class Segmenter:
             source=source,
             kernel=kernel,
             seconds=clock.seconds,
+            score_grid=score_grid_hwK,
         )
 
-    @torch.inference_mode()
     def embed_labels(self, labels: Iterable[Label], options: SegmentOptions | None = None) -> LabelEmbeddings:
         """Embed every word of every label in every template; kept, so that the next picture pays nothing."""
         options = options or SegmentOptions()
@@ -216,50 +249,50 @@ class Segmenter:
             }
         return self._embedded[key]
 
-    @torch.inference_mode()
-    def embed_words(self, words: list[str], templates: tuple[str, ...]) -> Tensor:
-        """One unit vector a word, shape (K, D): the mean over templates of the texts' embeddings."""
-        texts = [template.replace("{}", word) for word in words for template in templates]
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        embedded: list[Tensor] = [torch.empty(0)] * len(texts)
-        for first in range(0, len(order), TEXT_BATCH):
-            batch = order[first : first + TEXT_BATCH]
-            ids_BL, mask_BL = self.tokenizer([texts[index] for index in batch])
-            with self.placement.autocast():
-                vectors_BD = self.model.encode_text(
-                    torch.from_numpy(ids_BL).to(self.placement.device),
-                    torch.from_numpy(mask_BL).to(self.placement.device),
-                )
-            for index, vector_D in zip(batch, vectors_BD, strict=True):
-                embedded[index] = vector_D
-        return unit(torch.stack(embedded).view(len(words), len(templates), -1).mean(1))
+    def embed_words(self, words: list[str], templates: tuple[str, ...]) -> Array:
+        """One unit vector a word, shape (K, D): the mean over templates of the texts' embeddings.
 
-    @torch.inference_mode()
-    def encode(self, pixels_HW3: np.ndarray, options: SegmentOptions | None = None) -> tuple[Tensor, tuple[int, int]]:
+        Those of a model that was loaded by :func:`load` are also kept in the user's cache, see
+        :mod:`~clippy_core.model.embedding_cache`.
+        """
+        engine = self.engine
+        if engine.identity is None:
+            return engine.embed_words(words, templates)
+        from clippy_core.model import embedding_cache
+
+        words_KD = embedding_cache.embed_words(
+            words,
+            templates,
+            lambda some: _array(engine.embed_words(some, templates)),
+            identity=engine.identity,
+            apart=engine.words_apart,
+        )
+        return engine.array(words_KD)
+
+    def encode(self, pixels_HW3: np.ndarray, options: SegmentOptions | None = None) -> tuple[Array, tuple[int, int]]:
         """Features of a picture's locations: (P, D) ``float32`` on the model's device, unit length unless averaged
         over windows, and the grid (h, w).
         """
         options = options or SegmentOptions()
-        cell = self.model.vision.stride
+        cell = self.engine.stride
         size = working_size(pixels_HW3.shape[:2], options.size or self.config.vision.size, cell)
-        pixels_3HW = torch.from_numpy(to_input(pixels_HW3, size, self.config.vision)).to(self.placement.device)
+        pixels_3HW = to_input(pixels_HW3, size, self.config.vision)
         if options.windows is None:
-            patches_BPD, grid = self._patches(pixels_3HW[None])
-            return patches_BPD[0], grid
+            found = self.engine.encode_image(pixels_3HW[None])
+            return found.patches_BPD[0], found.grid
         windows = options.windows.aligned(cell)
-        return window_features(pixels_3HW, windows, cell, lambda crops: self._patches(crops)[0])
+        with self.engine.computing():
+            return window_features(pixels_3HW, windows, cell, lambda crops: self.engine.encode_image(crops).patches_BPD)
 
-    @torch.inference_mode()
-    def encode_batch(self, pictures: Sequence[np.ndarray], options: SegmentOptions | None = None) -> ImageEmbedding:
+    def encode_batch(self, pictures: Sequence[np.ndarray], options: SegmentOptions | None = None) -> Encoded:
         """Embed pictures of one size (``uint8`` RGB, H×W×3) in one pass, whole, whatever the options say of windows."""
         options = options or SegmentOptions()
-        size = working_size(pictures[0].shape[:2], options.size or self.config.vision.size, self.model.vision.stride)
-        pixels_B3HW = np.stack([to_input(pixels_HW3, size, self.config.vision) for pixels_HW3 in pictures])
-        return self._embed(torch.from_numpy(pixels_B3HW).to(self.placement.device))
+        size = working_size(pictures[0].shape[:2], options.size or self.config.vision.size, self.engine.stride)
+        return self.engine.encode_image(np.stack([to_input(pixels, size, self.config.vision) for pixels in pictures]))
 
     def label(
         self,
-        features_PD: Tensor,
+        features_PD: Array,
         grid: tuple[int, int],
         size: tuple[int, int],
         embeddings: LabelEmbeddings,
@@ -271,17 +304,9 @@ class Segmenter:
         logits_hwK = patch_logits(features_PD, embeddings.words_KD, grid)
         return self._label(logits_hwK, size, embeddings, options or SegmentOptions(), images_ahead)[0]
 
-    def _patches(self, pixels_B3HW: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        embedding = self._embed(pixels_B3HW)
-        return embedding.patches_BPD, embedding.grid
-
-    def _embed(self, pixels_B3HW: Tensor) -> ImageEmbedding:
-        with self.placement.autocast():
-            return self.model.encode_image(pixels_B3HW)
-
     def _label(
         self,
-        logits_hwK: Tensor,
+        logits_hwK: Array,
         size: tuple[int, int],
         embeddings: LabelEmbeddings,
         options: SegmentOptions,
@@ -302,8 +327,9 @@ class Segmenter:
         if rule.by_certainty:
             certainty_HW = {"threshold": found.scores_HW, "margin": found.margins_HW}.get(rule.kind)
             if rule.kind == "softmax":
-                scale = float(self.model.logit_scale.detach().exp().clamp(max=100.0))
-                certainty_HW = softmax_label_map(logits_hwK, size, scale=scale, groups=groups).scores_HW
+                certainty_HW = softmax_label_map(
+                    logits_hwK, size, scale=self.engine.logit_scale, groups=groups
+                ).scores_HW
             labels_HW = np.where(_array(certainty_HW) < rule.value, 0, labels_HW + 1)
             count += 1
         label_map_HW = labels_HW.astype(np.uint8 if count <= 255 else np.uint16)
@@ -311,26 +337,18 @@ class Segmenter:
         return label_map_HW, score_map_HW, f"{found.implementation} ({found.reason})"
 
 
-def _label_scores(logits_hwK: Tensor, embeddings: LabelEmbeddings) -> np.ndarray:
+def _label_grid(logits_hwK: Array, embeddings: LabelEmbeddings) -> np.ndarray:
+    """The cosine of every location with the best word of each label."""
+    first_word = np.flatnonzero(np.diff(embeddings.label_of_word, prepend=-1))
+    return np.maximum.reduceat(_array(logits_hwK), first_word, axis=2)
+
+
+def _label_scores(logits_hwK: Array, embeddings: LabelEmbeddings) -> np.ndarray:
     """The highest cosine of any location with any word of each label."""
-    best_K = _array(logits_hwK.amax(dim=(0, 1)))
+    best_K = _array(logits_hwK.amax((0, 1)) if is_torch(logits_hwK) else logits_hwK.max((0, 1)))
     first_word = np.flatnonzero(np.diff(embeddings.label_of_word, prepend=-1))
     return np.maximum.reduceat(best_K, first_word)
 
 
 def _array(values: Any) -> np.ndarray:
-    return values.cpu().numpy() if isinstance(values, Tensor) else values
-
-
-class Clock:
-    """Wall time of named steps."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        """Add the time of the block to the step ``step``."""
-        start = time.perf_counter()
-        yield
-        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+    return values.cpu().numpy() if is_torch(values) else values

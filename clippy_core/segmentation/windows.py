@@ -5,11 +5,14 @@ averaged. Cosine with a label is linear in the feature, so this is the same as a
 it is done before any upsampling: one label map is computed at the end, however many windows there were.
 """
 
+import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from clippy_core.kernels.logits import is_torch
+from clippy_core.model.engine import Array
 from clippy_core.segmentation.options import Windows
 
 WINDOW_BATCH = 8
@@ -23,35 +26,36 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
 
 
 def window_features(
-    pixels_3HW: Tensor, windows: Windows, cell: int, encode: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, tuple[int, int]]:
+    pixels_3HW: Array, windows: Windows, cell: int, encode: Callable[[Array], Array]
+) -> tuple[Array, tuple[int, int]]:
     """Features of a picture seen through windows, averaged on the common grid.
 
     Args:
-        pixels_3HW: The normalised picture; both sides are multiples of ``cell``.
+        pixels_3HW: The normalised picture, numpy array or torch tensor; both sides are multiples of ``cell``.
         windows: Window and stride, multiples of ``cell``.
         cell: Pixels per grid cell.
-        encode: Unit features (B, p, D) of a batch of crops.
+        encode: Unit features (B, p, D) of a batch of crops, torch tensor or numpy array.
 
     Returns:
-        Features (P, D), ``float32``, not normalised again, and the grid (h, w).
+        Features (P, D), ``float32``, not normalised again, of the same library and device, and the grid (h, w).
     """
     _, height, width = pixels_3HW.shape
     grid = height // cell, width // cell
-    total_hwD: Tensor | None = None
-    count_hw1 = torch.zeros(*grid, 1, device=pixels_3HW.device)
+    total_hwD: Any = None
+    count_hw1: Any = None
     for corners in _batches(height, width, windows):
-        crops = torch.stack([pixels_3HW[:, y : y + windows.window, x : x + windows.window] for y, x in corners])
+        crops = _stack([pixels_3HW[:, y : y + windows.window, x : x + windows.window] for y, x in corners])
         rows, columns = crops.shape[-2] // cell, crops.shape[-1] // cell
         features_BpD = encode(crops)
         if total_hwD is None:
-            total_hwD = features_BpD.new_zeros(*grid, features_BpD.shape[-1])
+            total_hwD = _zeros(features_BpD, (*grid, features_BpD.shape[-1]))
+            count_hw1 = _zeros(features_BpD, (*grid, 1))
         for (y, x), features_pD in zip(corners, features_BpD, strict=True):
             part = slice(y // cell, y // cell + rows), slice(x // cell, x // cell + columns)
-            total_hwD[part] += features_pD.view(rows, columns, -1)
+            total_hwD[part] += features_pD.reshape(rows, columns, -1)
             count_hw1[part] += 1
     assert total_hwD is not None, "every picture has at least one window"
-    return (total_hwD / count_hw1).flatten(0, 1), grid
+    return (total_hwD / count_hw1).reshape(grid[0] * grid[1], -1), grid
 
 
 def _batches(height: int, width: int, windows: Windows) -> Iterator[list[tuple[int, int]]]:
@@ -62,3 +66,11 @@ def _batches(height: int, width: int, windows: Windows) -> Iterator[list[tuple[i
     ]
     for first in range(0, len(corners), WINDOW_BATCH):
         yield corners[first : first + WINDOW_BATCH]
+
+
+def _stack(arrays: list[Array]) -> Array:
+    return sys.modules["torch"].stack(arrays) if is_torch(arrays[0]) else np.stack(arrays)
+
+
+def _zeros(like: Array, shape: tuple[int, ...]) -> Array:
+    return like.new_zeros(shape) if is_torch(like) else np.zeros(shape, np.float32)

@@ -164,3 +164,34 @@ def test_a_skipped_record_is_as_finished_as_the_one_it_repeats(tmp_path):
 def test_the_digest_depends_on_content_not_on_order():
     assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1})
     assert len({digest(settings) for settings in ({"a": 1}, {"a": 2}, {"a": "1"}, {"b": 1}, {})}) == 5
+
+
+def test_records_are_those_of_the_run_and_read_when_they_are_asked_for(tmp_path):
+    earlier = Manifest(tmp_path, "r1")
+    for name in "ab":
+        earlier.append(done(tmp_path, f"{name}.jpg", f"{name}.json"))
+    earlier.append(done(tmp_path, "other.jpg", "other.json"))
+    manifest = Manifest(tmp_path, "r1")
+    manifest.append(done(tmp_path, "c.jpg", "c.json"))
+    records = manifest.rewrite(["c.jpg", "not reached.jpg", "a.jpg", "b.jpg"], ["a.jpg"])
+    assert [(record.input, record.status) for record in records] == [("c.jpg", OK), ("a.jpg", SKIPPED)]
+    assert len(records) == 2
+    assert records[-1].input == records[1].input == "a.jpg"
+    assert [record.input for record in records[1:]] == ["a.jpg"]
+    with pytest.raises(IndexError):
+        records[2]
+    assert [line["input"] for line in lines(tmp_path)] == ["c.jpg", "a.jpg", "b.jpg", "other.jpg"]
+
+
+def test_lines_reach_the_system_at_once_and_the_disk_together(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    manifest = Manifest(tmp_path, "r1")
+    for number in range(300):
+        manifest.append(Record(f"{number}.jpg", FAILED, error="no", run="r1"))
+        assert len((tmp_path / NAME).read_bytes().splitlines()) == number + 1
+    assert 1 <= len(synced) < 10
+    before = len(synced)
+    manifest.commit()
+    manifest.commit()
+    assert len(synced) == before + 1

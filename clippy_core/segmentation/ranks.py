@@ -1,0 +1,146 @@
+"""A run shared by processes that torchrun has started, on one machine or on several that share a file system.
+
+The first process decides what is left to do and tells the others; each takes its share and writes what it finishes
+into a part of its own, from which the first one writes the manifest. If one is lost, torchrun ends the others and, with
+``--max-restarts``, starts all of them again; the same command goes on from there.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from clippy_core.errors import DeviceError
+from clippy_core.segmentation.batch import Crew, Job, Work
+from clippy_core.segmentation.manifest import Record
+from clippy_core.segmentation.parts import PartReader
+from clippy_core.segmentation.sharing import run_chunk
+
+if TYPE_CHECKING:
+    from clippy_core.segmentation.segmenter import Segmenter
+
+LONGEST = timedelta(days=30)
+"""How long one process waits for another; a lost one is noticed by torchrun, which ends those that wait."""
+LOOK_EVERY = 0.2
+
+
+def leading(load: "Callable[[], Segmenter]") -> Crew:
+    """The crew of the first process: itself and all the others."""
+
+    def work(work: Work) -> None:
+        with _meeting() as (rank, world):
+            _share((list(work.items), work.total))
+            _lead(load, work, rank, world)
+
+    return work
+
+
+def follow(load: "Callable[[], Segmenter]", job: Job) -> None:
+    """Take the share of a process that is not the first.
+
+    Raises:
+        UsageError: The labels or options cannot be used.
+        DeviceError: Another process was lost.
+    """
+    with _meeting() as (rank, world):
+        items, total = _share(None)
+        mine = items[rank::world]
+        if mine:
+            run_chunk(load(), _name(rank), mine, job, total)
+        _wait_for(_arrive())
+
+
+def _lead(load: "Callable[[], Segmenter]", work: Work, rank: int, world: int) -> None:
+    reader = PartReader(work.job.out)
+    looked_at = time.monotonic()
+
+    def listen() -> None:
+        nonlocal looked_at
+        looked_at = time.monotonic()
+        for other in range(world):
+            for record in reader.news(_name(other)):
+                work.done(record)
+
+    def done(record: Record) -> bool:
+        if time.monotonic() - looked_at > LOOK_EVERY:
+            listen()
+        return work.done(record)
+
+    mine = work.items[rank::world]
+    if mine:
+        from clippy_core.segmentation.pipeline import Pipeline
+
+        Pipeline(load(), replace(work, items=mine, done=done)).run()
+    everybody = _arrive()
+    while not everybody.is_completed():
+        listen()
+        time.sleep(LOOK_EVERY)
+    _wait_for(everybody)
+    listen()
+    for other in range(world):
+        reader.forget(_name(other))
+
+
+def _name(rank: int) -> str:
+    return f"rank-{rank:05d}"
+
+
+@contextmanager
+def _meeting() -> Iterator[tuple[int, int]]:
+    """This process's number and how many there are, while they are connected.
+
+    Raises:
+        DeviceError: The others did not come.
+    """
+    import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    with _watching():
+        store, _, _ = next(rendezvous("env://", timeout=LONGEST))
+        # Processes that were started again must not take the addresses of those before them, which the store still has.
+        store = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=LONGEST)
+    try:
+        yield rank, world
+    finally:
+        dist.destroy_process_group()
+
+
+def _share(what: Any) -> Any:
+    """What the first process has, given to all."""
+    import torch.distributed as dist
+
+    several = [what]
+    with _watching():
+        dist.broadcast_object_list(several, src=0)
+    return several[0]
+
+
+def _arrive() -> Any:
+    """Say that this process is done; what comes back is completed when all are."""
+    import torch.distributed as dist
+
+    with _watching():
+        return dist.barrier(async_op=True)
+
+
+def _wait_for(everybody: Any) -> None:
+    with _watching():
+        everybody.wait()
+
+
+@contextmanager
+def _watching() -> Iterator[None]:
+    """Say in our words that another process is gone."""
+    try:
+        yield
+    except RuntimeError as error:  # what torch raises when a connection breaks
+        reason = " ".join(str(error).split())[:120]
+        raise DeviceError(
+            f"another process of this run ended or does not answer ({reason}); the same command goes on"
+        ) from error
