@@ -103,7 +103,7 @@ def measure(way: str, data: Path) -> dict[str, float]:
 
     dataset = folder.read(data)
     protocol = fit(resolve(options), dataset, options)
-    predictor = Timed(load("clippy-lite", device="cpu"), dataset, protocol, options.grouping)
+    predictor = Timed(load("clippy-lite", device="cpu", runtime="torch"), dataset, protocol, options.grouping)
     # The first pictures pay for what is set up once.
     loop(dataset, predictor, protocol, BenchmarkOptions(limit=1), side=predictor.side)
     label_ms.clear()

@@ -82,7 +82,7 @@ def photo_case(photo: Path, working_size: int, out: Path) -> Path:
     from clippy_core.model.presets import find
     from clippy_core.segmentation.options import SegmentOptions
 
-    segmenter = load("clippy-lite", device="cpu", precision="fp32")
+    segmenter = load("clippy-lite", device="cpu", precision="fp32", runtime="torch")
     tokenizer = json.loads((Path(find("clippy-lite")) / "tokenizer.json").read_text(encoding="utf-8"))
     rank = tokenizer["model"]["vocab"]
     words = [word for word in sorted(rank, key=rank.get) if word.isascii() and word.isalpha() and len(word) > 3]

@@ -79,7 +79,7 @@ class Stopwatch:
 
 def measure(photo: Path, folder: Path, repeats: int) -> tuple[Stopwatch, tuple[int, int]]:
     """The job again and again after one round to warm up; also the picture's height and width."""
-    segmenter = load("clippy-lite", device="cpu")
+    segmenter = load("clippy-lite", device="cpu", runtime="torch")
     watch, stem = Stopwatch(), folder / "photo"
     for turn in range(repeats + 1):
         watch.rounds.append({})

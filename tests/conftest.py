@@ -13,6 +13,8 @@ import clippy_core
 
 # Before torch is imported: several test runs on one machine must not wait for each other by spinning.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# The user's cache is none of the tests' business.
+os.environ.setdefault("CLIPPY_LABEL_CACHE", "0")
 # Wishes of whoever runs the tests that would change what is printed.
 WISHES = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "PYTHONIOENCODING")
 

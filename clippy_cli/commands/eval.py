@@ -172,7 +172,13 @@ def _load(weights: Weights) -> "Segmenter":
     from clippy_core.launch import is_leader
     from clippy_core.segmentation.segmenter import load
 
-    segmenter = load(weights.model, checkpoint=weights.checkpoint, device=weights.device, precision=weights.precision)
+    segmenter = load(
+        weights.model,
+        checkpoint=weights.checkpoint,
+        device=weights.device,
+        precision=weights.precision,
+        runtime="torch",
+    )
     if segmenter.placement.notice and is_leader():
         console.warn(segmenter.placement.notice)
     return segmenter

@@ -52,7 +52,7 @@ def load(
     checkpoint: str | os.PathLike[str] | None = None,
     device: str = "auto",
     precision: str = "auto",
-    runtime: str = "torch",
+    runtime: str = "auto",
 ) -> "Segmenter":
     """A model by name or directory, ready to segment.
 

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, required=True)
     arguments = parser.parse_args()
     before, after = (
-        list(points.outcomes(load(model), arguments.photographs, BenchmarkOptions()))
+        list(points.outcomes(load(model, runtime="torch"), arguments.photographs, BenchmarkOptions()))
         for model in (arguments.before, arguments.after)
     )
     print("| words | group | points | before | after | difference, 95 % interval | sign test |")

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     **dict.fromkeys(BASE - {"errors", "version", "registry"}, BASE),
 }
 MAY_IMPORT["evaluation"] |= {"segmentation"}
+MAY_IMPORT["analysis"] |= {"segmentation", "evaluation"}
 
 HEAVY = {"torch", "timm", "transformers", "numpy", "PIL", "cv2", "safetensors", "tokenizers", "torchvision", "scipy"}
 WITHOUT_TORCH = [
@@ -35,6 +36,7 @@ WITHOUT_TORCH = [
     "clippy_core.registry",
     "clippy_core.prompts",
     "clippy_core.configuration",
+    "clippy_core.export.options",
     "clippy_core.model.card",
     "clippy_core.model.config",
     "clippy_core.model.directory",
@@ -49,12 +51,35 @@ LIGHT = [
     "clippy_core.files",
     "clippy_core.images",
     "clippy_core.launch",
+    "clippy_core.model.device",
+    "clippy_core.model.embedding_cache",
+    "clippy_core.model.engine",
+    "clippy_core.model.graphs",
+    "clippy_core.model.onnx_engine",
+    "clippy_core.model.onnx_towers",
+    "clippy_core.model.runtime",
+    "clippy_core.model.stored",
     "clippy_core.model.catalogue",
     "clippy_core.segmentation.options",
     "clippy_core.segmentation.background",
     "clippy_core.segmentation.inputs",
     "clippy_core.segmentation.manifest",
     "clippy_core.segmentation.writers",
+    "clippy_core.segmentation.writers.collected",
+    "clippy_core.segmentation.batch",
+    "clippy_core.segmentation.lock",
+    "clippy_core.segmentation.parts",
+    "clippy_core.segmentation.pipeline",
+    "clippy_core.segmentation.ranks",
+    "clippy_core.segmentation.ray_run",
+    "clippy_core.segmentation.reading",
+    "clippy_core.segmentation.segmenter",
+    "clippy_core.segmentation.sharing",
+    "clippy_core.segmentation.shards",
+    "clippy_core.segmentation.summary",
+    "clippy_core.segmentation.video",
+    "clippy_core.segmentation.walking",
+    "clippy_core.segmentation.windows",
     "clippy_core.evaluation.benchmarks",
     "clippy_core.export",
     "clippy_cli.inventory",
@@ -199,12 +224,13 @@ print(json.dumps(found))
 
 def test_help_and_version_import_nothing_heavy():
     calls = [["--version"], ["--help"], ["segment", "--help"], ["models", "--help"], ["eval", "--help"]]
+    calls += [["analyze", "--help"], ["analyze", "features", "--help"], ["export", "--help"]]
     found = json.loads(python(HELP, json.dumps(calls)))
     for call, (code, shown, modules) in found.items():
         assert code == 0
         assert shown
         assert HEAVY & set(modules) == set(), f"clippy {call}"
-    assert {"segment", "eval", "export", "models", "plugins"} <= set(found["--help"][1].split())
+    assert {"segment", "eval", "analyze", "export", "models", "plugins"} <= set(found["--help"][1].split())
 
 
 IMPORT_EACH = """
