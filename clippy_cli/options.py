@@ -74,6 +74,14 @@ Background = Annotated[
         help="When a pixel is none of these: none, threshold=T (cosine), margin=T, softmax=P, or words: wall|floor.",
     ),
 ]
+Refine = Annotated[
+    str,
+    typer.Option(
+        "--refine",
+        metavar="none|guided",
+        help="Let label borders follow the picture's edges, by a guided filter; up to 64 labels in one picture.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for outputs.", callback=folder)]
 
 

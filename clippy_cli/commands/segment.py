@@ -49,6 +49,7 @@ def segment(
     window: options.Window = None,
     stride: options.Stride = None,
     background: options.Background = "none",
+    refine: options.Refine = "none",
     out: Annotated[
         Path,
         typer.Option(
@@ -118,7 +119,7 @@ def segment(
     _check_numbers({"--max-pixels": max_pixels, "--jobs": jobs, "--batch": batch}, fps, gpus)
     scored = not {"scores", "scoremaps"}.isdisjoint(writers)
     chosen = options.segment_options(
-        size, template, background, window, stride, score_map=scored, max_pixels=max_pixels
+        size, template, background, window, stride, score_map=scored, max_pixels=max_pixels, refine=refine
     )
     weights = model if checkpoint is None else f"{model} with {checkpoint}"
     job = Job(parsed, chosen, weights, out, writers, overwrite, fail_fast, fps, summary, batch)

@@ -8,6 +8,7 @@ from clippy_core.prompts import check_templates
 from clippy_core.segmentation.background import BackgroundRule, parse_background
 
 MIN_SIZE, MAX_SIZE = 32, 4096
+REFINEMENTS = ("none", "guided")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class SegmentOptions:
         templates: Prompts each word is put into; embeddings are averaged over them.
         background: Rule for *none of these*: a :class:`BackgroundRule` or its text form, such as ``"threshold=0.2"``.
         windows: Look through overlapping windows instead of at the whole picture.
+        refine: How label borders follow the picture: one of ``REFINEMENTS``.
         score_map: Also keep the winner's cosine at every pixel.
         max_pixels: Larger pictures are refused before they are decoded.
     """
@@ -48,11 +50,14 @@ class SegmentOptions:
     background: str | BackgroundRule | None = None
     windows: Windows | None = None
     score_map: bool = False
+    refine: str = "none"
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         if self.size is not None and not MIN_SIZE <= self.size <= MAX_SIZE:
             raise UsageError(f"--size is {self.size}; accepted: {MIN_SIZE} to {MAX_SIZE} pixels")
+        if self.refine not in REFINEMENTS:
+            raise UsageError(f"--refine is {self.refine!r}; accepted: {', '.join(REFINEMENTS)}")
         if self.templates is not None:
             object.__setattr__(self, "templates", check_templates(self.templates))
         if not isinstance(self.background, BackgroundRule):

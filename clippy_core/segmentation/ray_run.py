@@ -98,7 +98,7 @@ def _share(model: ModelChoice, workers: int, work: Work, *, gpus: bool) -> None:
 def _deal(
     model: ModelChoice, chunks: dict[str, Sequence[Input]], workers: int, work: Work, ended: Any, *, gpus: bool
 ) -> None:
-    import ray.data
+    import ray.data  # pyright: ignore[reportMissingImports]
 
     # Told with every chunk: an actor that is made with arguments cannot be started again once Ray has dropped them.
     setup = (model, work.job, work.total, str(Path.cwd()))
@@ -150,8 +150,8 @@ def _connected(cluster: str, workers: int | None, *, gpus: bool) -> Iterator[int
     # Its own reports would bury ours, and its progress bars would fill a log.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-    from ray.data import DataContext
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray.data import DataContext  # pyright: ignore[reportMissingImports]
 
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-REFINEMENTS = ("none", "guided")
 PIXELS_A_CELL = 16
 LARGEST_SIDE = 1024
 """Working pixels along a side at most; a cell takes fewer then."""
+MOST_CANDIDATES = 64
+"""Labels in one picture above which it is left as it is: each takes a plane of the finer grid."""
 SHARPNESS = 40.0
 """Factor on cosines before the softmax over the candidates."""
 SMOOTHNESS = 1e-2

@@ -205,7 +205,7 @@ class Segmenter:
         with clock("label"):
             logits_hwK = patch_logits(features_PD, embeddings.words_KD, grid)
             label_map_HW, score_map_HW, kernel = self._label(
-                logits_hwK, picture.size, embeddings, options, images_ahead
+                logits_hwK, picture.size, embeddings, options, images_ahead, picture.pixels_HW3
             )
             score_grid_hwK = _label_grid(logits_hwK, embeddings) if options.score_map else None
             scores = _label_scores(logits_hwK, embeddings)
@@ -311,6 +311,7 @@ class Segmenter:
         embeddings: LabelEmbeddings,
         options: SegmentOptions,
         images_ahead: int,
+        pixels_HW3: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None, str]:
         """The label map with the background rule applied, the winner's cosine if asked for, and the kernel used."""
         rule, groups = options.rule, embeddings.label_of_word
@@ -324,6 +325,8 @@ class Segmenter:
             images_ahead=images_ahead,
         )
         labels_HW = _array(found.labels_HW)
+        if options.refine != "none" and pixels_HW3 is not None:
+            labels_HW = _refined(labels_HW, _array(logits_hwK), pixels_HW3, groups)
         if rule.by_certainty:
             certainty_HW = {"threshold": found.scores_HW, "margin": found.margins_HW}.get(rule.kind)
             if rule.kind == "softmax":
@@ -341,6 +344,19 @@ def _label_grid(logits_hwK: Array, embeddings: LabelEmbeddings) -> np.ndarray:
     """The cosine of every location with the best word of each label."""
     first_word = np.flatnonzero(np.diff(embeddings.label_of_word, prepend=-1))
     return np.maximum.reduceat(_array(logits_hwK), first_word, axis=2)
+
+
+def _refined(
+    labels_HW: np.ndarray, logits_hwK: np.ndarray, pixels_HW3: np.ndarray, groups: tuple[int, ...]
+) -> np.ndarray:
+    """The label map anew from likelihoods that follow the picture, among the labels that it has."""
+    from clippy_core.segmentation.refine import MOST_CANDIDATES, refine
+
+    candidates_C = np.flatnonzero(np.bincount(labels_HW.ravel()))
+    if not 1 < len(candidates_C) <= MOST_CANDIDATES:
+        return labels_HW
+    likely_yxC = refine(logits_hwK, pixels_HW3, candidates_C, groups)
+    return candidates_C[label_map(likely_yxC, labels_HW.shape[:2]).labels_HW]
 
 
 def _label_scores(logits_hwK: Array, embeddings: LabelEmbeddings) -> np.ndarray:

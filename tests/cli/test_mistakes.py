@@ -117,7 +117,7 @@ ELSEWHERE: list[tuple[str, list[str], int, str]] = [
         "an unknown command",
         ["nonsense"],
         USAGE,
-        r"unknown command 'nonsense'; known: segment, train, eval, export, models, ",
+        r"unknown command 'nonsense'; known: segment, train, eval, analyze, export, models, ",
     ),
     ("a command almost right", ["segmnt"], USAGE, r"unknown command 'segmnt'; did you mean segment\?"),
     ("no command", ["-v"], USAGE, r"missing command; see clippy --help"),

@@ -20,7 +20,7 @@ from clippy_core.evaluation.classification import TopK
 from clippy_core.evaluation.confusion import Confusion
 from clippy_core.evaluation.jaccard import Jaccard
 from clippy_core.evaluation.retrieval import recall
-from clippy_core.model.dual_encoder import ImageEmbedding
+from clippy_core.model.engine import Encoded
 from clippy_core.prompts import parse_labels
 from clippy_core.segmentation.grouping import group_patches, upsample_groups
 from clippy_core.segmentation.options import SegmentOptions
@@ -113,7 +113,7 @@ def _measure(segmenter: Segmenter, options: BenchmarkOptions, total: int) -> _Co
 def _label_maps(
     segmenter: Segmenter,
     scenes: list[Scene],
-    found: ImageEmbedding,
+    found: Encoded,
     embeddings: LabelEmbeddings,
     options: SegmentOptions,
 ) -> Iterator[np.ndarray]:

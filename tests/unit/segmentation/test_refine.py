@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from clippy_core.errors import UsageError
 from clippy_core.kernels import label_map
+from clippy_core.segmentation.options import SegmentOptions
 from clippy_core.segmentation.refine import LARGEST_SIDE, PIXELS_A_CELL, GuidedFilter, pixels_a_cell, refine
 
 
@@ -89,3 +91,17 @@ def test_a_large_grid_gets_fewer_pixels_a_cell():
     assert pixels_a_cell((14, 20)) == PIXELS_A_CELL
     assert pixels_a_cell((10, 128)) == LARGEST_SIDE // 128
     assert pixels_a_cell((4096, 3)) == 1
+
+
+def test_segmenting_refines_among_the_labels_it_found(segmenter):
+    pixels = two_halves(66)
+    plain = segmenter.segment(pixels, ["red", "blue", "green"], size=64)
+    refined = segmenter.segment(pixels, ["red", "blue", "green"], size=64, refine="guided")
+    assert set(np.unique(refined.label_map)) <= set(np.unique(plain.label_map))
+    assert refined.label_map.dtype == plain.label_map.dtype
+    np.testing.assert_array_equal(refined.scores, plain.scores)
+
+
+def test_an_unknown_refinement_is_a_usage_error():
+    with pytest.raises(UsageError, match="--refine is 'crf'; accepted: none, guided"):
+        SegmentOptions(refine="crf")
