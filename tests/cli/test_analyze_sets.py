@@ -96,7 +96,7 @@ def test_embed_agrees_with_the_model(clippy, folder, tmp_path):
     arguments = ["--labels", "grass,car", "--size", 96, "--device", "cpu", "--json"]
     done = clippy("analyze", "embed", folder, *arguments, "--out", tmp_path / "out")
     numbers = json.loads(done.out)["numbers"]
-    segmenter = load("clippy-lite", device="cpu")
+    segmenter = load("clippy-lite", device="cpu", runtime="torch")
     for picture in numbers["pictures"]:
         pixels_HW3 = read_picture(picture["picture"]).pixels_HW3
         size = working_size(pixels_HW3.shape[:2], 96, segmenter.model.vision.stride)
