@@ -17,7 +17,7 @@ NEAR = 1e-6
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return clippy_core.load("clippy-lite", device="cpu")
+    return clippy_core.load("clippy-lite", device="cpu", runtime="torch")
 
 
 @pytest.fixture(scope="module")
