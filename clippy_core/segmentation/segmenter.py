@@ -300,7 +300,10 @@ class Segmenter:
         *,
         images_ahead: int = 1,
     ) -> np.ndarray:
-        """The label map of ``size`` (H, W) for features that :meth:`encode` gave, as :meth:`segment` makes it."""
+        """The label map of ``size`` (H, W) for features that :meth:`encode` gave, as :meth:`segment` makes it.
+
+        Without a picture there is nothing that borders could follow, so ``options.refine`` has no effect here.
+        """
         logits_hwK = patch_logits(features_PD, embeddings.words_KD, grid)
         return self._label(logits_hwK, size, embeddings, options or SegmentOptions(), images_ahead)[0]
 

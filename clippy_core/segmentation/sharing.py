@@ -64,27 +64,26 @@ class _Sharing:
         self._model, self._processes, self._devices, self._work = model, processes, devices, work
         self._reader = PartReader(work.job.out)
         self._losses: Counter[str] = Counter()
-        self._left, self._fruitless = len(work.items), 0
+        self._fruitless = self._rounds = 0
         self._go_on = True
 
     def run(self) -> None:
         """Do all of it, however many processes are lost on the way."""
         chunks = self._named(cut(self._work.items, self._processes))
         while chunks and self._go_on:
-            suspects = {name: chunk for name, chunk in chunks.items() if self._losses[chunk[0].source]}
-            alone = {name: chunk for name, chunk in suspects.items() if self._losses[chunk[0].source] > 1}
+            alone = {name: chunk for name, chunk in chunks.items() if self._losses[chunk[0].source] > 1}
+            rest = {name: chunk for name, chunk in chunks.items() if name not in alone}
             # Whoever has lost two processes may be at fault, and must not take a neighbour along.
-            left = self._try(alone, 1) if alone else self._try(chunks, self._processes)
-            untried = {name: chunk for name, chunk in chunks.items() if alone and name not in alone}
-            chunks = {**untried, **left}
+            chunks = {**rest, **self._try(alone, 1)} if alone else self._try(rest, self._processes)
 
     def _named(self, chunks: Sequence[Sequence[Input]]) -> dict[str, Sequence[Input]]:
         """Chunks by a name that no other has in this run."""
-        first = self._losses.total()
-        return {f"{first:06d}-{number:07d}": chunk for number, chunk in enumerate(chunks)}
+        self._rounds += 1
+        return {f"{self._rounds:06d}-{number:07d}": chunk for number, chunk in enumerate(chunks)}
 
     def _try(self, chunks: dict[str, Sequence[Input]], processes: int) -> dict[str, Sequence[Input]]:
         """Work on chunks until all are done or a process is lost; returns what is left of them."""
+        before = sum(map(len, chunks.values()))
         context = multiprocessing.get_context("spawn")
         stop = context.RawValue("b", 0)
         number = context.Value("i", 0)
@@ -106,7 +105,7 @@ class _Sharing:
             pool.shutdown(wait=True, cancel_futures=True)
             for name in chunks:
                 self._hear(name)
-        return self._after_a_loss(chunks) if lost else chunks
+        return self._after_a_loss(chunks, before) if lost else chunks
 
     def _ended(self, running: dict[Future[None], str]) -> Iterator[str]:
         """Names of chunks as they end; meanwhile tells of what is finished in the others."""
@@ -124,8 +123,8 @@ class _Sharing:
             if not self._work.done(record):
                 self._go_on = False
 
-    def _after_a_loss(self, chunks: dict[str, Sequence[Input]]) -> dict[str, Sequence[Input]]:
-        """What is left, with the inputs that were in somebody's hands each in a chunk of its own."""
+    def _after_a_loss(self, chunks: dict[str, Sequence[Input]], before: int) -> dict[str, Sequence[Input]]:
+        """What is left of ``before`` inputs, those that were in somebody's hands each in a chunk of its own."""
         left: list[Sequence[Input]] = []
         for name, chunk in chunks.items():
             part = part_path(self._work.job.out, name)
@@ -144,8 +143,7 @@ class _Sharing:
                 elif not self._work.done(self._given_up(item)):
                     self._go_on = False
         count = sum(map(len, left))
-        self._fruitless = 0 if count < self._left else self._fruitless + 1
-        self._left = count
+        self._fruitless = 0 if count < before else self._fruitless + 1
         if self._fruitless == MOST_LOSSES:
             raise DeviceError(
                 f"{self._processes} processes: {MOST_LOSSES} times one was lost before a single input was finished "

@@ -162,6 +162,21 @@ def test_an_input_that_ends_every_process_is_a_failed_line(stand_in, photos, pic
     assert [source for _, _, source in who()].count(failed.input) == 3
 
 
+@pytest.mark.parametrize("suspected", [["photos/04.png"], ["photos/04.png", "photos/20.png"]])
+def test_what_is_done_alone_and_succeeds_costs_nobody_else(stand_in, photos, monkeypatch, suspected):
+    begin = sharing._Sharing.__init__
+
+    def suspecting(self, *arguments):
+        begin(self, *arguments)
+        self._losses.update(dict.fromkeys(suspected, 2))
+
+    monkeypatch.setattr(sharing._Sharing, "__init__", suspecting)
+    run = Run(stand_in())
+    assert [record.status for record in run.records] == ["ok"] * 40
+    assert sorted(run.finished) == photos
+    assert sorted(source for _, _, source in who()) == photos, "nothing is done twice"
+
+
 def test_processes_that_never_get_to_work_are_an_error_not_a_loop(stand_in, photos):
     with pytest.raises(DeviceError, match="2 processes: 3 times one was lost before a single input was finished"):
         Run(stand_in(behaviour="dies on loading"))
