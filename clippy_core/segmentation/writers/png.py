@@ -50,11 +50,19 @@ def png_chunks(pixels: np.ndarray, palette: np.ndarray | None = None) -> Iterato
     yield _chunk(b"IDAT", STREAM_HEAD)
     step = max(1, STRIP_BYTES // rows_HN.shape[1])
     checksum = isal_zlib.adler32(b"")
-    with ThreadPoolExecutor() as pool:
-        for filtered, chunk in pool.map(lambda top: _strip(rows_HN, top, top + step), range(0, height, step)):
-            checksum = isal_zlib.adler32(filtered, checksum)
-            yield chunk
+    for filtered, chunk in _strips(rows_HN, step):
+        checksum = isal_zlib.adler32(filtered, checksum)
+        yield chunk
     yield _chunk(b"IDAT", LAST_BLOCK + struct.pack(">I", checksum)) + _chunk(b"IEND", b"")
+
+
+def _strips(rows_HN: np.ndarray, step: int) -> Iterator[tuple[np.ndarray, bytes]]:
+    """What :func:`_strip` makes of every ``step`` rows, in order; a thread costs more than a single strip does."""
+    if len(rows_HN) <= step:
+        yield _strip(rows_HN, 0, step)
+        return
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(lambda top: _strip(rows_HN, top, top + step), range(0, len(rows_HN), step))
 
 
 def _strip(rows_HN: np.ndarray, top: int, bottom: int) -> tuple[np.ndarray, bytes]:
