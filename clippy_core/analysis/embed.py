@@ -7,7 +7,7 @@ Shapes: N picture, K label, D embedding, G cluster, T rank among the nearest, H/
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ SMALL = 112
 """Longer side in pixels of the copies that are kept."""
 NEIGHBOURS = 6
 BLOCK = 512
+TABLE = "embed.csv"
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,8 @@ def analyse_embed(
     scale = float(segmenter.model.logit_scale.detach().exp().clamp(max=100.0))
     found = arrange(gallery, words, scale, options)
     report = draw(segmenter.config, found, options)
-    write_bytes(out / "embed.csv", to_csv(found).encode("utf-8", "backslashreplace"))
-    return found, report
+    write_bytes(out / TABLE, to_csv(found).encode("utf-8", "backslashreplace"))
+    return found, replace(report, attached=(TABLE,))
 
 
 def look_at_all(

@@ -95,6 +95,7 @@ class Report:
         numbers: Every figure by name: text, numbers, None, and lists, mappings and arrays of them.
         settings: What was asked for: model, labels, options.
         main: Name of the picture that a terminal shows; empty for none.
+        attached: Names of further files in the report's folder, which are there already.
     """
 
     what: str
@@ -104,6 +105,7 @@ class Report:
     numbers: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     main: str = ""
+    attached: tuple[str, ...] = ()
 
     def figures(self) -> Iterator[Figure]:
         """All pictures, in order."""
@@ -118,7 +120,7 @@ def write_report(report: Report, out: Path) -> list[Path]:
     would wait for is in it as JPEG; the files are PNG.
 
     Returns:
-        The files, pictures first.
+        The files, pictures first, then what is attached.
 
     Raises:
         OSError: A file cannot be written.
@@ -132,7 +134,7 @@ def write_report(report: Report, out: Path) -> list[Path]:
     document = out / f"{report.what}.json"
     with atomic_write(out / PAGE) as file:
         file.writelines(page(report, lambda figure: picture_path(out, figure.name).read_bytes()))
-    files = [*pictures, out / PAGE, document]
+    files = [*pictures, *(out / name for name in report.attached), out / PAGE, document]
     write_json(document, to_document(report, [file.relative_to(out).as_posix() for file in files]))
     return files
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from clippy_core.errors import DeviceError
 from clippy_core.evaluation.share import Share
 from clippy_core.launch import is_one_of_several
+from clippy_core.meeting import meeting, watching
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,32 +25,26 @@ def join() -> Iterator[Share]:
     """This process's share of the work: all of it, unless torchrun's variables say that it is one of several.
 
     Raises:
-        DeviceError: The others did not come, or one of them was lost.
+        LostProcessError: The others did not come, or one of them was lost.
     """
     if not is_one_of_several():
         yield Share()
         return
-    from torch import distributed as dist
-
-    with _watching():
-        dist.init_process_group("gloo", timeout=PATIENCE)
-    try:
-        yield Share(dist.get_rank(), dist.get_world_size(), add_up)
-    finally:
-        dist.destroy_process_group()
+    with meeting(PATIENCE) as (rank, world):
+        yield Share(rank, world, add_up)
 
 
 def add_up(array: "np.ndarray") -> "np.ndarray":
     """The sum of everybody's array, in an array of its own.
 
     Raises:
-        DeviceError: Another process was lost.
+        LostProcessError: Another process was lost.
     """
     import torch
     from torch import distributed as dist
 
     total = torch.from_numpy(array.copy())
-    with _watching():
+    with watching():
         dist.all_reduce(total)
     return total.numpy()
 
@@ -60,14 +54,3 @@ def own_device(device: str) -> str:
     if is_one_of_several() and device == "cuda":
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return device
-
-
-@contextmanager
-def _watching() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:  # what torch raises when a connection breaks
-        reason = " ".join(str(error).split())[:120]
-        raise DeviceError(
-            f"another process of this run ended or does not answer ({reason}); the same command goes on"
-        ) from error

@@ -197,10 +197,10 @@ def _segment_left(
         crew(Work(left, job, len(items), done, sink))
     finally:
         manifest.commit()
+        tidy(job.out)
     _clean(job, left)  # of processes that were lost on the way
     records = manifest.rewrite((item.source for item in items), skipped)
     files = _of_the_run(job, records)
-    tidy(job.out)
     return events.BatchFinished(counts[OK], counts[FAILED], len(skipped), 0.0, tuple(files)), records
 
 

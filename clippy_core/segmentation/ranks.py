@@ -5,15 +5,13 @@ into a part of its own, from which the first one writes the manifest. If one is 
 ``--max-restarts``, starts all of them again; the same command goes on from there.
 """
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from clippy_core.errors import DeviceError
+from clippy_core.meeting import meeting, watching
 from clippy_core.segmentation.batch import Crew, Job, Work
 from clippy_core.segmentation.manifest import Record
 from clippy_core.segmentation.parts import PartReader
@@ -31,7 +29,7 @@ def leading(load: "Callable[[], Segmenter]") -> Crew:
     """The crew of the first process: itself and all the others."""
 
     def work(work: Work) -> None:
-        with _meeting() as (rank, world):
+        with meeting(LONGEST) as (rank, world):
             _share((list(work.items), work.total))
             _lead(load, work, rank, world)
 
@@ -43,9 +41,9 @@ def follow(load: "Callable[[], Segmenter]", job: Job) -> None:
 
     Raises:
         UsageError: The labels or options cannot be used.
-        DeviceError: Another process was lost.
+        LostProcessError: Another process was lost.
     """
-    with _meeting() as (rank, world):
+    with meeting(LONGEST) as (rank, world):
         items, total = _share(None)
         mine = items[rank::world]
         if mine:
@@ -88,35 +86,12 @@ def _name(rank: int) -> str:
     return f"rank-{rank:05d}"
 
 
-@contextmanager
-def _meeting() -> Iterator[tuple[int, int]]:
-    """This process's number and how many there are, while they are connected.
-
-    Raises:
-        DeviceError: The others did not come.
-    """
-    import torch.distributed as dist
-    from torch.distributed.distributed_c10d import PrefixStore
-    from torch.distributed.rendezvous import rendezvous
-
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    with _watching():
-        store, _, _ = next(rendezvous("env://", timeout=LONGEST))
-        # Processes that were started again must not take the addresses of those before them, which the store still has.
-        store = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=LONGEST)
-    try:
-        yield rank, world
-    finally:
-        dist.destroy_process_group()
-
-
 def _share(what: Any) -> Any:
     """What the first process has, given to all."""
     import torch.distributed as dist
 
     several = [what]
-    with _watching():
+    with watching():
         dist.broadcast_object_list(several, src=0)
     return several[0]
 
@@ -125,22 +100,10 @@ def _arrive() -> Any:
     """Say that this process is done; what comes back is completed when all are."""
     import torch.distributed as dist
 
-    with _watching():
+    with watching():
         return dist.barrier(async_op=True)
 
 
 def _wait_for(everybody: Any) -> None:
-    with _watching():
+    with watching():
         everybody.wait()
-
-
-@contextmanager
-def _watching() -> Iterator[None]:
-    """Say in our words that another process is gone."""
-    try:
-        yield
-    except RuntimeError as error:  # what torch raises when a connection breaks
-        reason = " ".join(str(error).split())[:120]
-        raise DeviceError(
-            f"another process of this run ended or does not answer ({reason}); the same command goes on"
-        ) from error

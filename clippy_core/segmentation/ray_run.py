@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from clippy_core.errors import ClippyError, DeviceError, UsageError
 from clippy_core.segmentation.batch import Crew, ModelChoice, Work
 from clippy_core.segmentation.inputs import STDIN, Input
-from clippy_core.segmentation.parts import PartReader
+from clippy_core.segmentation.parts import FOLDER, PartReader
 from clippy_core.segmentation.sharing import cut, run_chunk
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 HERE = "ray"
 ADDRESS = "ray://"
 LOOK_EVERY = 0.2
+PARTS = "ray-"
+"""How the names of chunks begin."""
+STOP = FOLDER / "stop"
+"""A file in the output folder; while it is there, workers begin nothing."""
+PATIENCE = 60
+"""Seconds that workers have to finish what they have begun."""
 
 
 def check_address(cluster: str) -> None:
@@ -71,11 +77,22 @@ def through_ray(model: ModelChoice, cluster: str, workers: int | None = None, *,
 
 def _share(model: ModelChoice, workers: int, work: Work, *, gpus: bool) -> None:
     """Deal out the chunks, and tell of what is finished while it is going on."""
-    chunks = dict(zip((f"ray-{number:07d}" for number in count()), cut(work.items, workers), strict=False))
+    chunks = dict(zip((f"{PARTS}{number:07d}" for number in count()), cut(work.items, workers), strict=False))
     ended: SimpleQueue[tuple[str, bytes] | BaseException | None] = SimpleQueue()
     dealing = Thread(target=_deal, args=(model, chunks, workers, work, ended), kwargs={"gpus": gpus}, daemon=True)
-    dealing.start()
-    reader, go_on = PartReader(work.job.out), True
+    reader = PartReader(work.job.out)
+    try:
+        with _stopped_at_the_end(work.job.out, dealing):
+            _follow(reader, work, ended)
+    finally:
+        _hear(reader, work)
+        for part in reader.names(PARTS):
+            reader.forget(part)
+
+
+def _follow(reader: PartReader, work: Work, ended: "SimpleQueue[tuple[str, bytes] | BaseException | None]") -> None:
+    """Tell of what is finished, until everything is or an error says that nothing more will be."""
+    go_on = True
     while go_on:
         try:
             news = ended.get(timeout=LOOK_EVERY)
@@ -88,11 +105,37 @@ def _share(model: ModelChoice, workers: int, work: Work, *, gpus: bool) -> None:
         name, error = news
         if error:
             raise pickle.loads(error)
-        for part in reader.names("ray-"):
-            for record in reader.news(part):
-                go_on = work.done(record) and go_on
+        go_on = _hear(reader, work)
         if name:
             reader.forget(name)
+
+
+def _hear(reader: PartReader, work: Work) -> bool:
+    """Tell of what was finished since the last time; whether to go on."""
+    go_on = True
+    for part in reader.names(PARTS):
+        for record in reader.news(part):
+            go_on = work.done(record) and go_on
+    return go_on
+
+
+@contextmanager
+def _stopped_at_the_end(out: Path, dealing: Thread) -> Iterator[None]:
+    """Run the thread that deals out, and leave only once it is over, however this ends.
+
+    Ray ends the whole process, with exit code 1 and no word, if a thread still asks it for something when it is shut
+    down. A file tells the workers, wherever they are, to begin nothing more.
+    """
+    stop = out / STOP
+    stop.unlink(missing_ok=True)
+    dealing.start()
+    try:
+        yield
+    finally:
+        stop.parent.mkdir(parents=True, exist_ok=True)
+        stop.touch()
+        dealing.join(PATIENCE)
+        stop.unlink(missing_ok=True)
 
 
 def _deal(
@@ -131,12 +174,15 @@ class Worker:
         for name, pickled in zip(batch["name"], batch["work"], strict=True):
             model, job, total, folder, chunk = pickle.loads(pickled)
             os.chdir(folder)  # where relative paths begin
+            stop: Path = job.out / STOP
+            errors.append(b"")
+            if stop.exists():
+                continue
             try:
                 segmenter = self._segmenter = self._segmenter or model.load()
-                run_chunk(segmenter, str(name), chunk, job, total)
-                errors.append(b"")
+                run_chunk(segmenter, str(name), chunk, job, total, stopped=stop.exists)
             except ClippyError as error:
-                errors.append(pickle.dumps(error))
+                errors[-1] = pickle.dumps(error)
         return {"name": list(batch["name"]), "error": errors}
 
 

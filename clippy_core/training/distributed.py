@@ -5,9 +5,8 @@ A process is one of several if its environment says so in torchrun's words (``RA
 """
 
 import os
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,17 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
-from clippy_core.errors import DeviceError
+from clippy_core import meeting
 
 all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 """Joins the same-sized tensors of all ranks; torch 2.14 gave the function another name."""
 
 
-class LostProcessError(DeviceError):
-    """Another process of the run ended or does not answer."""
+GO_ON = "--resume auto goes on from the last checkpoint"
 
 
 @dataclass(frozen=True)
@@ -97,39 +93,17 @@ def join(device: str, timeout: float) -> Iterator[World]:
         yield World(0, 1, where)
         return
     patience = timedelta(seconds=timeout)
-    backend = "nccl" if where.type == "cuda" else "gloo"
-    with watching():
-        store, _, _ = next(rendezvous("env://", timeout=patience))
-        # Processes that were started again must not take the addresses of those before them, which the store still has.
-        store = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-        device_id = where if where.type == "cuda" else None
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience, device_id=device_id)
+    backend, gpu = ("nccl", where) if where.type == "cuda" else ("gloo", None)
+    with meeting.meeting(patience, backend=backend, device=gpu, hint=GO_ON):
         group = dist.group.WORLD
-        side: Any = group if backend == "gloo" else dist.new_group(backend="gloo", timeout=patience)
-    try:
+        with watching():
+            side: Any = group if backend == "gloo" else dist.new_group(backend="gloo", timeout=patience)
         yield World(rank, size, where, group, side)
-    finally:
-        dist.destroy_process_group()
 
 
-@contextmanager
-def watching() -> Iterator[None]:
-    """Say in our words that another process is gone, wherever a collective noticed it.
-
-    Raises:
-        LostProcessError: Instead of what torch raises; anything else passes.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        # Gloo raises plain RuntimeError, known only by its words.
-        if not isinstance(error, dist.DistError) and not re.search("gloo|process group|Connection", reason):
-            raise
-        raise LostProcessError(
-            f"another process of this run ended or does not answer ({reason[:120]}…); --resume auto goes on from the "
-            "last checkpoint"
-        ) from error
+def watching() -> AbstractContextManager[None]:
+    """As :func:`clippy_core.meeting.watching`, with what one can do about a training run."""
+    return meeting.watching(GO_ON)
 
 
 def _device(device: str, local_rank: int) -> torch.device:

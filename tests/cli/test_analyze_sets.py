@@ -79,6 +79,8 @@ def test_embed(clippy, folder, tmp_path):
     assert "nearest to so many pictures" in done.out
     pictures = {f"embed.{name}.png" for name in ("map", "labels", "neighbours", "duplicates", "clusters")}
     assert files_in(tmp_path / "out") == pictures | {"report.html", "embed.json", "embed.csv"}
+    document = json.loads((tmp_path / "out/embed.json").read_text())
+    assert set(document["files"]) == files_in(tmp_path / "out")
     with open(tmp_path / "out/embed.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["picture"] for row in rows] == [str(folder / f"{number}.png") for number in range(3)]

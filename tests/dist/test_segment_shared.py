@@ -125,6 +125,33 @@ def test_a_lost_ray_worker_loses_no_picture(
     assert _left("two") == _left("one")
 
 
+@needs_ray
+@pytest.mark.slow
+def test_an_interrupted_run_through_ray_goes_on(
+    clippy_command: list[str], clippy_environment: dict[str, str], command: list[str], draw: Draw, clippy: Any
+) -> None:
+    for number in range(400):
+        draw(Path(f"photos/c/{number:03d}.png"), (60, 50))
+    shared = [*clippy_command, *command, "--out", "two", "--cluster", "ray", "--jobs", "2"]
+    environment = clippy_environment | {"OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(
+        shared, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    _wait_for(lambda: len(list(Path("two").rglob("*.labels.png"))) >= 20, running)
+    os.kill(running.pid, signal.SIGINT)
+    _, err = running.communicate(timeout=120)
+    assert running.returncode == 130, err
+    assert "Traceback" not in err
+    assert not Path("two/.clippy").exists(), "all that was finished is in the manifest"
+    finished = len(Path("two/manifest.jsonl").read_text().splitlines())
+    assert 20 <= finished < 400
+    again = subprocess.run(shared, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert again.returncode == 3, again.stderr
+    assert int(again.stderr.split(" done · ")[1].split(" finished before")[0]) >= 20
+    assert clippy(*command, "--out", "one").code == 3
+    assert _left("two") == _left("one")
+
+
 @pytest.mark.slow
 def test_a_lost_rank_is_started_again_and_loses_no_picture(
     clippy_environment: dict[str, str], command: list[str], draw: Draw, clippy: Any

@@ -16,7 +16,8 @@ ROOT = Path(clippy_core.__file__).resolve().parents[1]
 FILES = sorted(path for package in ("clippy_core", "clippy_cli") for path in (ROOT / package).rglob("*.py"))
 
 JOBS = {"segmentation", "training", "evaluation", "analysis", "export"}
-BASE = {"configuration", "errors", "events", "files", "images", "launch", "prompts", "registry", "shapes", "version"}
+BASE = {"configuration", "errors", "events", "files", "images", "launch", "meeting", "prompts", "registry", "shapes"}
+BASE |= {"version"}
 # What each part of the core may import besides itself; the command line may import everything.
 MAY_IMPORT = {
     "errors": set(),
@@ -52,6 +53,7 @@ LIGHT = [
     "clippy_core.images",
     "clippy_core.launch",
     "clippy_core.model.device",
+    "clippy_core.meeting",
     "clippy_core.model.embedding_cache",
     "clippy_core.model.engine",
     "clippy_core.model.graphs",
