@@ -70,6 +70,8 @@ CASES = {
     "small": (
         Case("small", 2_000, 64, 64, 64, "labelmap,json"),
         Case("small", 2_000, 64, 64, 64, "labelmap,json", runtime="torch"),
+        Case("small", 500, 64, 64, 224, "labelmap,json"),
+        Case("small", 200, 64, 64, 448, "labelmap,json"),  # what the command does if no size is given
     ),
     "photographs": (
         Case("photographs", 150, 640, 480, 448, "labelmap,json"),
