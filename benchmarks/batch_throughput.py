@@ -4,8 +4,8 @@
     python benchmarks/batch_throughput.py --quick       a small one, to standard output
     python benchmarks/batch_throughput.py --only memory,small,photographs,processes
 
-Pictures are made here. Every row is a run in a process of its own (``clippy_core.segmentation.batch.segment_batch``);
-its speed is taken between the first and the last tenth of the pictures, so that loading the model does not count.
+Pictures are made here. Every row is a run in a process of its own (``segment_batch``); its speed is taken between the
+first and the last tenth of the pictures, so that loading the model does not count.
 
     floor_ms      the slowest stage alone, which is the model: forward passes on ready tensors in the same process,
                   before and after the run; the faster of both
@@ -124,10 +124,10 @@ def measure(case: Case, folder: Path, out: Path) -> dict[str, Any]:
     """One run in this process."""
     from clippy_core import events
     from clippy_core.prompts import parse_labels
-    from clippy_core.segmentation.batch import Job, ModelChoice, alone, segment_batch
+    from clippy_core.segmentation.batch.run import Job, ModelChoice, alone, segment_batch
+    from clippy_core.segmentation.batch.sharing import several
     from clippy_core.segmentation.inputs import find_inputs
     from clippy_core.segmentation.options import SegmentOptions
-    from clippy_core.segmentation.sharing import several
 
     choice = ModelChoice(device="cpu", runtime=case.runtime)
     job = Job(parse_labels(LABELS), SegmentOptions(size=case.size), choice.model, out, tuple(case.save.split(",")))

@@ -38,7 +38,7 @@ REMBG_MODEL = "u2netp"
 def clippy_folder(segmenter: Any, folder: Path, out: Path, size: int) -> None:
     """What ``clippy segment`` does."""
     from clippy_core.prompts import parse_labels
-    from clippy_core.segmentation.batch import Job, alone, segment_batch
+    from clippy_core.segmentation.batch.run import Job, alone, segment_batch
     from clippy_core.segmentation.inputs import find_inputs
     from clippy_core.segmentation.options import SegmentOptions
 

@@ -8,8 +8,8 @@ from clippy_cli import console
 from clippy_core.version import __version__
 
 if TYPE_CHECKING:
-    from clippy_core.segmentation.batch import Job
-    from clippy_core.segmentation.manifest import Record
+    from clippy_core.segmentation.batch.manifest import Record
+    from clippy_core.segmentation.batch.run import Job
     from clippy_core.segmentation.result import Segmentation
 
 MAX_ROWS = 30

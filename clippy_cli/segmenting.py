@@ -12,7 +12,7 @@ import typer
 from clippy_cli import console
 
 if TYPE_CHECKING:
-    from clippy_core.segmentation.batch import Crew, Job, ModelChoice
+    from clippy_core.segmentation.batch.run import Crew, Job, ModelChoice
     from clippy_core.segmentation.inputs import Input
     from clippy_core.segmentation.result import Segmentation
     from clippy_core.segmentation.segmenter import Segmenter
@@ -70,7 +70,7 @@ class Sharing:
         if show and (self.several or is_shared_from_outside()):
             raise UsageError("--show goes with one process only; leave out --gpus, --jobs and --cluster")
         if self.cluster is not None:
-            from clippy_core.segmentation.ray_run import check_address
+            from clippy_core.segmentation.batch.ray_run import check_address
 
             check_address(self.cluster)
         elif self.gpus:
@@ -88,12 +88,12 @@ class Sharing:
         """Further processes that do the work; None if this one does it."""
         choice = self.placed(choice)
         if self.cluster is not None:
-            from clippy_core.segmentation.ray_run import through_ray
+            from clippy_core.segmentation.batch.ray_run import through_ray
 
             return through_ray(choice, self.cluster, self.gpus or self.jobs, gpus=bool(self.gpus))
         if not self.several:
             return None
-        from clippy_core.segmentation.sharing import several
+        from clippy_core.segmentation.batch.sharing import several
 
         devices = [f"cuda:{number}" for number in range(self.gpus or 0)]
         return several(choice, self.gpus or self.jobs or 1, devices)
@@ -118,7 +118,7 @@ def segment(
     if shared:
         choice = _own_device(choice)
         if not is_leader():
-            from clippy_core.segmentation.ranks import follow
+            from clippy_core.segmentation.batch.ranks import follow
 
             console.Settings.verbosity = console.QUIET
             follow(lambda: _load(choice), job)
@@ -162,7 +162,7 @@ def to_stdout(inputs: Sequence[str], job: "Job", choice: "ModelChoice", *, show:
 
 def _one(choice: "ModelChoice", item: "Input", job: "Job", started: float, *, show: bool, json: bool) -> int:
     from clippy_cli import render
-    from clippy_core.segmentation.batch import segment_one
+    from clippy_core.segmentation.batch.run import segment_one
 
     _must_exist(item)
     segmenter = _load(choice)
@@ -196,7 +196,7 @@ def _many(
     from clippy_cli import render
     from clippy_cli.progress import Segmenting
     from clippy_core.errors import DataError
-    from clippy_core.segmentation.batch import alone, segment_batch
+    from clippy_core.segmentation.batch.run import alone, segment_batch
 
     def on_result(result: "Segmentation") -> None:
         with progress.aside():
@@ -208,7 +208,7 @@ def _many(
 
     crew = sharing.crew(choice)
     if crew is None and is_shared_from_outside():
-        from clippy_core.segmentation.ranks import leading
+        from clippy_core.segmentation.batch.ranks import leading
 
         crew = leading(load)
     try:

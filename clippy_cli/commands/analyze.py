@@ -18,6 +18,54 @@ HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(add_completion=False, context_settings=HELP_FLAGS)
 
 
+Point = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--point",
+        metavar="X,Y",
+        help="Show what is like this place of the first picture, in pixels from its top left corner; repeatable.",
+    ),
+]
+NoMap = Annotated[bool, typer.Option("--no-map", help="Leave the map of locations out; saves seconds.")]
+GroupInputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="IMAGES...",
+        help="Images, folders, glob patterns, or - for standard input. With --masks DIR and none, those of DIR.",
+        show_default=False,
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option("--method", metavar="pca|kmeans|spectral", help="How locations are grouped; pca is the paper's."),
+]
+Segments = Annotated[
+    str,
+    typer.Option(
+        "--segments",
+        metavar="N|auto",
+        help="At most so many a picture, 2 to 64; auto takes the number from 2 to 12 with the highest silhouette.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Where kmeans and spectral start from.")]
+NameLabels = Annotated[
+    str | None,
+    typer.Option("--labels", "-l", metavar="WORDS", help='Words to name segments with: "dog|puppy,grass".'),
+]
+NameFrom = Annotated[
+    Path | None,
+    typer.Option("--name-from", metavar="FILE", help="The same from a file, one a line: segments first, words after."),
+]
+Masks = Annotated[
+    Path | None,
+    typer.Option(
+        "--masks",
+        metavar="DIR",
+        help="Objects to compare with, laid out as for `clippy eval folder`; gives the JS that it computes.",
+    ),
+]
+
+
 @app.callback(invoke_without_command=True)
 def analyze(context: typer.Context) -> None:
     """Look inside a model: what its features show, group and point at, as pictures and a report.
@@ -33,15 +81,8 @@ def features(
     images: analysing.Inputs,
     labels: analysing.Labels = None,
     labels_file: analysing.LabelsFile = None,
-    point: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--point",
-            metavar="X,Y",
-            help="Show what is like this place of the first picture, in pixels from its top left corner; repeatable.",
-        ),
-    ] = None,
-    no_map: Annotated[bool, typer.Option("--no-map", help="Leave the map of locations out; saves seconds.")] = False,
+    point: Point = None,
+    no_map: NoMap = False,
     model: options.Model = "clippy-lite",
     checkpoint: options.Checkpoint = None,
     device: options.Device = "auto",
@@ -83,45 +124,13 @@ def parse_points(texts: list[str]) -> tuple[tuple[float, float], ...]:
 
 @app.command("group", context_settings=HELP_FLAGS)
 def group(
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="IMAGES...",
-            help="Images, folders, glob patterns, or - for standard input. With --masks DIR and none, those of DIR.",
-            show_default=False,
-        ),
-    ] = None,
-    method: Annotated[
-        str,
-        typer.Option("--method", metavar="pca|kmeans|spectral", help="How locations are grouped; pca is the paper's."),
-    ] = "pca",
-    segments: Annotated[
-        str,
-        typer.Option(
-            "--segments",
-            metavar="N|auto",
-            help="At most so many a picture, 2 to 64; auto takes the number from 2 to 12 with the highest silhouette.",
-        ),
-    ] = "8",
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Where kmeans and spectral start from.")] = 0,
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", "-l", metavar="WORDS", help='Words to name segments with: "dog|puppy,grass".'),
-    ] = None,
-    name_from: Annotated[
-        Path | None,
-        typer.Option(
-            "--name-from", metavar="FILE", help="The same from a file, one a line: segments first, words after."
-        ),
-    ] = None,
-    masks: Annotated[
-        Path | None,
-        typer.Option(
-            "--masks",
-            metavar="DIR",
-            help="Objects to compare with, laid out as for `clippy eval folder`; gives the JS that it computes.",
-        ),
-    ] = None,
+    images: GroupInputs = None,
+    method: Method = "pca",
+    segments: Segments = "8",
+    seed: Seed = 0,
+    labels: NameLabels = None,
+    name_from: NameFrom = None,
+    masks: Masks = None,
     model: options.Model = "clippy-lite",
     checkpoint: options.Checkpoint = None,
     device: options.Device = "auto",

@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     from clippy_core.analysis.report import Report
     from clippy_core.events import Sink
 
+Folder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DIR", help="Waterbirds, or a folder with subjects/ (cut-outs, RGBA) and backgrounds/ (pictures)."
+    ),
+]
+Scale = Annotated[
+    float, typer.Option("--scale", metavar="SHARE", help="Longer side of a cut-out as a share of the picture's.")
+]
+Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Part of Waterbirds. (default: test)")]
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="Use N pictures of Waterbirds. (default: all)")]
 ClassLabels = Annotated[
     str | None,
     typer.Option(
@@ -27,6 +38,16 @@ SpaceLabels = Annotated[
         "--labels", "-l", metavar="WORDS", help='What to compare with: "dog|puppy,grass"; or --labels-file. [required]'
     ),
 ]
+Duplicates = Annotated[
+    float,
+    typer.Option(
+        "--duplicates", metavar="COSINE", help="Pictures this near, and alike to the eye, are one picture twice."
+    ),
+]
+Projection = Annotated[str, typer.Option("--projection", metavar="tsne|pca", help="How the map is made.")]
+LabelSet = Annotated[
+    str | None, typer.Argument(metavar="WORDS", help='The label set: "dog|puppy,grass"; | joins synonyms.')
+]
 Clusters = Annotated[
     str, typer.Option("--clusters", metavar="N|auto", help="How many clusters; auto takes the highest silhouette.")
 ]
@@ -41,23 +62,12 @@ Prompts = Annotated[
 
 
 def backgrounds(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DIR", help="Waterbirds, or a folder with subjects/ (cut-outs, RGBA) and backgrounds/ (pictures)."
-        ),
-    ],
+    folder: Folder,
     labels: ClassLabels = None,
     labels_file: analysing.LabelsFile = None,
-    scale: Annotated[
-        float, typer.Option("--scale", metavar="SHARE", help="Longer side of a cut-out as a share of the picture's.")
-    ] = 0.6,
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Part of Waterbirds. (default: test)")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="Use N pictures of Waterbirds. (default: all)")
-    ] = None,
+    scale: Scale = 0.6,
+    split: Split = None,
+    limit: Limit = None,
     template: options.Template = None,
     model: options.Model = "clippy-lite",
     checkpoint: options.Checkpoint = None,
@@ -88,14 +98,9 @@ def embed(
     images: analysing.Inputs,
     labels: SpaceLabels = None,
     labels_file: analysing.LabelsFile = None,
-    duplicates: Annotated[
-        float,
-        typer.Option(
-            "--duplicates", metavar="COSINE", help="Pictures this near, and alike to the eye, are one picture twice."
-        ),
-    ] = 0.97,
+    duplicates: Duplicates = 0.97,
     clusters: Clusters = "auto",
-    projection: Annotated[str, typer.Option("--projection", metavar="tsne|pca", help="How the map is made.")] = "tsne",
+    projection: Projection = "tsne",
     template: options.Template = None,
     model: options.Model = "clippy-lite",
     checkpoint: options.Checkpoint = None,
@@ -123,9 +128,7 @@ def embed(
 
 
 def labels(
-    words: Annotated[
-        str | None, typer.Argument(metavar="WORDS", help='The label set: "dog|puppy,grass"; | joins synonyms.')
-    ] = None,
+    words: LabelSet = None,
     labels_file: analysing.LabelsFile = None,
     prompts: Prompts = None,
     template: options.Template = None,

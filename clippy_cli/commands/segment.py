@@ -21,89 +21,110 @@ def _folder_or_stdout(out: Path) -> Path:
     return out if out == STDOUT else options.folder(out)
 
 
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUTS...",
+        help="Images, folders, glob patterns, lists (.txt, @FILE), shards (.tar), videos, or - for standard input.",
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option("--labels", "-l", metavar="WORDS", help='What to look for: "dog|puppy,grass"; | joins synonyms.'),
+]
+LabelsFile = Annotated[
+    Path | None, typer.Option("--labels-file", metavar="FILE", help="The same from a file, one label a line.")
+]
+Runtime = Annotated[
+    str, typer.Option("--runtime", metavar="auto|torch|onnx", help="What computes; auto is onnx for an exported model.")
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        callback=_folder_or_stdout,
+        help="Folder for outputs; - writes one picture to standard output.",
+    ),
+]
+Save = Annotated[
+    str | None,
+    typer.Option(
+        "--save",
+        metavar="KINDS",
+        help="What to write; `clippy plugins` lists the writers. (default: overlay,labelmap,json; overlay to -)",
+    ),
+]
+Show = Annotated[bool, typer.Option("--show", help="Show the overlay in the terminal.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do finished inputs of a folder run again.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="One input at a time, until the first that fails.")]
+Summary = Annotated[
+    bool, typer.Option("--summary", help="Write a report on all inputs: which labels where, contact sheet.")
+]
+MaxPixels = Annotated[
+    int, typer.Option("--max-pixels", metavar="N", help="Refuse larger pictures before decoding them.")
+]
+Fps = Annotated[
+    float | None,
+    typer.Option("--fps", metavar="RATE", help="Frames of a video to look at per second of it. (default: all)"),
+]
+Gpus = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus", metavar="N", rich_help_panel=SHARING, help="GPUs of this machine, a process each; 0 for the CPU."
+    ),
+]
+Jobs = Annotated[int | None, typer.Option("--jobs", metavar="N", rich_help_panel=SHARING, help="Processes on the CPU.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ray[://HOST:PORT]",
+        rich_help_panel=SHARING,
+        help="Ray workers here or in a cluster; as many as --jobs or --gpus say.",
+    ),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        "--batch",
+        metavar="N",
+        rich_help_panel=SHARING,
+        help="Pictures of one size in a forward pass. (default: 16 on a GPU, else 1)",
+    ),
+]
+
+
 def segment(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUTS...",
-            help="Images, folders, glob patterns, lists (.txt, @FILE), shards (.tar), videos, or - for standard input.",
-        ),
-    ],
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", "-l", metavar="WORDS", help='What to look for: "dog|puppy,grass"; | joins synonyms.'),
-    ] = None,
-    labels_file: Annotated[
-        Path | None, typer.Option("--labels-file", metavar="FILE", help="The same from a file, one label a line.")
-    ] = None,
+    inputs: Inputs,
+    labels: Labels = None,
+    labels_file: LabelsFile = None,
     model: options.Model = "clippy-lite",
     checkpoint: options.Checkpoint = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
-    runtime: Annotated[
-        str,
-        typer.Option("--runtime", metavar="auto|torch|onnx", help="What computes; auto is onnx for an exported model."),
-    ] = "auto",
+    runtime: Runtime = "auto",
     template: options.Template = None,
     size: options.Size = None,
     window: options.Window = None,
     stride: options.Stride = None,
     background: options.Background = "none",
     refine: options.Refine = "none",
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", metavar="DIR", callback=_folder_or_stdout,
-            help="Folder for outputs; - writes one picture to standard output.",
-        ),
-    ] = Path("clippy-out"),
-    save: Annotated[
-        str | None,
-        typer.Option(
-            "--save", metavar="KINDS",
-            help="What to write; `clippy plugins` lists the writers. (default: overlay,labelmap,json; overlay to -)",
-        ),
-    ] = None,
-    show: Annotated[bool, typer.Option("--show", help="Show the overlay in the terminal.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished inputs of a folder run again.")] = False,
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="One input at a time, until the first that fails.")
-    ] = False,
-    summary: Annotated[
-        bool, typer.Option("--summary", help="Write a report on all inputs: which labels where, contact sheet.")
-    ] = False,
-    max_pixels: Annotated[
-        int, typer.Option("--max-pixels", metavar="N", help="Refuse larger pictures before decoding them.")
-    ] = 128_000_000,
-    fps: Annotated[
-        float | None,
-        typer.Option("--fps", metavar="RATE", help="Frames of a video to look at per second of it. (default: all)"),
-    ] = None,
-    gpus: Annotated[
-        int | None,
-        typer.Option(
-            "--gpus", metavar="N", rich_help_panel=SHARING, help="GPUs of this machine, a process each; 0 for the CPU."
-        ),
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", metavar="N", rich_help_panel=SHARING, help="Processes on the CPU.")
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            "--cluster", metavar="ray[://HOST:PORT]", rich_help_panel=SHARING,
-            help="Ray workers here or in a cluster; as many as --jobs or --gpus say.",
-        ),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            "--batch", metavar="N", rich_help_panel=SHARING,
-            help="Pictures of one size in a forward pass. (default: 16 on a GPU, else 1)",
-        ),
-    ] = None,
+    out: Out = Path("clippy-out"),
+    save: Save = None,
+    show: Show = False,
+    overwrite: Overwrite = False,
+    fail_fast: FailFast = False,
+    summary: Summary = False,
+    max_pixels: MaxPixels = 128_000_000,
+    fps: Fps = None,
+    gpus: Gpus = None,
+    jobs: Jobs = None,
+    cluster: Cluster = None,
+    batch: Batch = None,
     json: options.Json = False,
-) -> int:  # fmt: skip
+) -> int:
     """Give every pixel of a picture the label it resembles most.
 
     One picture prints a table of labels; folders and several inputs also leave a manifest in the output folder, and
@@ -111,7 +132,7 @@ def segment(
     """
     started = time.perf_counter()
     from clippy_cli import segmenting
-    from clippy_core.segmentation.batch import Job, ModelChoice
+    from clippy_core.segmentation.batch.run import Job, ModelChoice
 
     parsed = _labels(labels, labels_file)
     writers = _writers(save or (DEFAULT_TO_STDOUT if out == STDOUT else DEFAULT_SAVE))

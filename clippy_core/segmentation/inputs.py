@@ -130,7 +130,7 @@ def _expand(text: str, out: Path) -> Iterator[_Found]:
 
 def _file(source: str, relative: Path) -> Iterator[_Found]:
     """A file: a picture, the pictures of a shard, or a video."""
-    from clippy_core.segmentation.video import is_video
+    from clippy_core.segmentation.video.labelling import is_video
 
     path = Path(source)
     if path.suffix.lower() == SHARD:
@@ -192,7 +192,7 @@ def _braces(text: str) -> list[str]:
 
 
 def _matches(pattern: str, out: Path) -> Iterator[_Found]:
-    from clippy_core.segmentation.video import is_video
+    from clippy_core.segmentation.video.labelling import is_video
 
     root = Path(*_fixed_part(pattern))
     # Where a pattern points below the output folder by itself, what lies there is meant.

@@ -9,6 +9,8 @@ that build.py wrote. Lines go to ablation.csv beside this file.
 
 import argparse
 import csv
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +21,8 @@ import composites
 import measure
 import torch
 from start import LEVELS, Start, make_start
+from webdataset.compat import WebDataset
+from webdataset.writer import ShardWriter
 
 from clippy_core.evaluation.benchmarks import BenchmarkOptions, points
 from clippy_core.model.device import place
@@ -28,6 +32,7 @@ from clippy_core.segmentation.segmenter import Segmenter
 from clippy_core.training.anchors import write_anchors
 
 STEPS = 60
+SMALL_SHARD = 80
 HERE = Path(__file__).parent
 
 
@@ -42,6 +47,16 @@ def _as_it_is(start: Start) -> None:
     pass
 
 
+def _frozen_but(*trained: str) -> str:
+    """A setting that freezes every part of both towers but the last linear map and what is named."""
+    image = [f"vision.trunk.{part}" for part in ("conv_stem", "bn1", *(f"blocks.{n}." for n in range(7)))]
+    image += ["vision.trunk.conv_head", "vision.trunk.bn2"]
+    text = ["text.encoder.embeddings", *(f"text.encoder.encoder.layer.{n}." for n in range(6))]
+    kept = [name for name in [*image, *text, "logit_scale"] if name not in trained]
+    return f"model.freeze={json.dumps(kept)}"
+
+
+LAST_STAGE = ("vision.trunk.blocks.6.", "vision.trunk.conv_head", "vision.trunk.bn2")
 VARIANTS: dict[str, tuple[tuple[str, ...], Callable[[Start], None], tuple[str, ...], str]] = {
     # name: levels, what is done to the start, settings, which shards
     "the recipe": (LEVELS, _as_it_is, (), "both"),
@@ -51,6 +66,15 @@ VARIANTS: dict[str, tuple[tuple[str, ...], Callable[[Start], None], tuple[str, .
     "no anchors": (LEVELS, _as_it_is, ("loss.anchor_weight=0",), "both"),
     "composites alone": (LEVELS, _as_it_is, (), "composites"),
     "photographs alone": (LEVELS, _as_it_is, (), "photographs"),
+    "last image stage trained": (LEVELS, _as_it_is, (_frozen_but(*LAST_STAGE),), "both"),
+    "last image stage trained, a tenth of the rate": (
+        LEVELS,
+        _as_it_is,
+        (_frozen_but(*LAST_STAGE), "optim.lr=1e-4"),
+        "both",
+    ),
+    "last text layer trained": (LEVELS, _as_it_is, (_frozen_but("text.encoder.encoder.layer.5."),), "both"),
+    "parts of one picture together": (LEVELS, _as_it_is, ("data.shuffle_shards=3",), "together"),
 }
 
 
@@ -62,14 +86,33 @@ def main() -> None:
     arguments = parser.parse_args()
     cache: Path = arguments.cache.resolve()
     sources = build.write_shards(cache)
-    for name in arguments.only:
+    for name in [name for name in arguments.only if name not in _measured()]:
         levels, change, settings, kind = VARIANTS[name]
         start = make_start(cache, levels)
         change(start)
-        chosen = [source for source in sources if kind == "both" or kind in source]
+        chosen = [source for source in sources if kind in ("both", "together") or kind in source]
+        if kind == "together":
+            chosen = _in_small_shards(chosen, cache / "shards-small")
         trained = _train(cache, name, start, chosen, settings)
         build.towards(start.model, trained, build.TOWARDS_TRAINED)
         _write(name, _figures(start, cache))
+
+
+def _in_small_shards(sources: list[str], folder: Path) -> list[str]:
+    """The same samples in the same order, in shards so small that a batch has many parts of each of its pictures.
+
+    They are each other's negatives then, and harder ones than those of other pictures: what is beside a dog is no dog.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    small: list[str] = []
+    for source in dict.fromkeys(sources):
+        stem = Path(source).stem
+        with ShardWriter(str(folder / f"{stem}-%03d.tar"), maxcount=SMALL_SHARD, verbose=0) as shard:
+            for sample in WebDataset(source, shardshuffle=False):
+                shard.write({key: value for key, value in sample.items() if key in ("__key__", "jpg", "json", "txt")})
+        small += sorted(map(str, folder.glob(f"{stem}-*.tar"))) * sources.count(source)
+    return small
 
 
 def _train(cache: Path, name: str, start: Start, sources: list[str], settings: tuple[str, ...]) -> DualEncoder:
@@ -103,6 +146,14 @@ def _figures(start: Start, cache: Path) -> dict[str, float]:
 
 def _share(results: list[points.Outcome]) -> float:
     return sum(result.predicted == result.label for result in results) / len(results)
+
+
+def _measured() -> set[str]:
+    path = HERE / "ablation.csv"
+    if not path.exists():
+        return set()
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["variant"] for row in csv.DictReader(file)}
 
 
 def _write(name: str, figures: dict[str, float]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from clippy_core.segmentation.video_reading import quiet_opencv
+from clippy_core.segmentation.video.reading import quiet_opencv
 from clippy_core.segmentation.writers import WRITERS
 
 SMALL = ["-l", "sky,grass|meadow,dog", "--size", "64", "--device", "cpu"]

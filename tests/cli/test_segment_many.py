@@ -260,7 +260,7 @@ def test_a_rank_has_the_gpu_of_its_number(
     monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, mine: str, expected: str
 ) -> None:
     from clippy_cli import processes, segmenting
-    from clippy_core.segmentation.batch import ModelChoice
+    from clippy_core.segmentation.batch.run import ModelChoice
 
     monkeypatch.setattr(processes, "count_gpus", lambda: gpus)
     monkeypatch.setenv("LOCAL_RANK", mine)

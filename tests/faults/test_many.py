@@ -13,9 +13,9 @@ from PIL import Image
 
 from clippy_core import events
 from clippy_core.prompts import parse_labels
-from clippy_core.segmentation.batch import Job, alone, segment_batch
+from clippy_core.segmentation.batch.manifest import Manifest, Record
+from clippy_core.segmentation.batch.run import Job, alone, segment_batch
 from clippy_core.segmentation.inputs import find_inputs
-from clippy_core.segmentation.manifest import Manifest, Record
 from clippy_core.segmentation.options import SegmentOptions
 from clippy_core.segmentation.result import Segmentation
 

@@ -8,7 +8,7 @@ from clippy_core.files import remove_leftovers
 from clippy_core.segmentation.writers import FRAGMENTS, WRITERS
 
 if TYPE_CHECKING:
-    from clippy_core.segmentation.manifest import Record
+    from clippy_core.segmentation.batch.manifest import Record
 
 
 def collect(out: Path, writers: Sequence[str], records: "Sequence[Record]") -> list[Path]:

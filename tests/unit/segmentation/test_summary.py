@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clippy_core.segmentation.contact_sheet import COLUMNS, Block, Tile, draw_sheet
-from clippy_core.segmentation.findings import Entry, gather
 from clippy_core.segmentation.palette import label_colours
-from clippy_core.segmentation.summary import write_summary
+from clippy_core.segmentation.summary.contact_sheet import COLUMNS, Block, Tile, draw_sheet
+from clippy_core.segmentation.summary.findings import Entry, gather
+from clippy_core.segmentation.summary.report import write_summary
 
 LABELS = ["sky", "dog", "nowhere"]
 VOID = {"meta", "img", "wbr", "br", "link"}

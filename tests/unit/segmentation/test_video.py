@@ -15,13 +15,13 @@ from PIL import Image
 from clippy_core.errors import DataError, ImageError, UsageError
 from clippy_core.events import Noticed
 from clippy_core.prompts import parse_labels
-from clippy_core.segmentation import video_overlay
-from clippy_core.segmentation.batch import Job
+from clippy_core.segmentation.batch.run import Job
 from clippy_core.segmentation.inputs import VIDEO, Input
 from clippy_core.segmentation.options import SegmentOptions
-from clippy_core.segmentation.video import is_video, label_video, segment_video
-from clippy_core.segmentation.video_overlay import FrameOverlay, VideoFile
-from clippy_core.segmentation.video_reading import Frame, VideoReader, quiet_opencv
+from clippy_core.segmentation.video import overlay as video_overlay
+from clippy_core.segmentation.video.labelling import is_video, label_video, segment_video
+from clippy_core.segmentation.video.overlay import FrameOverlay, VideoFile
+from clippy_core.segmentation.video.reading import Frame, VideoReader, quiet_opencv
 
 LABELS = "sky,dog|puppy,grass"
 TURNED_RIGHT = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)

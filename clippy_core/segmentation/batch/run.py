@@ -11,11 +11,11 @@ from clippy_core import events
 from clippy_core.errors import ClippyError
 from clippy_core.files import remove_leftovers
 from clippy_core.prompts import Label
+from clippy_core.segmentation.batch.lock import locked
+from clippy_core.segmentation.batch.manifest import FAILED, OK, Manifest, Record, Records, digest
+from clippy_core.segmentation.batch.parts import take_over, tidy
 from clippy_core.segmentation.inputs import STDIN, Input
-from clippy_core.segmentation.lock import locked
-from clippy_core.segmentation.manifest import FAILED, OK, Manifest, Record, Records, digest
 from clippy_core.segmentation.options import SegmentOptions
-from clippy_core.segmentation.parts import take_over, tidy
 
 if TYPE_CHECKING:
     from clippy_core.segmentation.result import Segmentation
@@ -116,7 +116,7 @@ def alone(load: "Callable[[], Segmenter]", on_result: "Callable[[Segmentation], 
     """
 
     def work(work: Work) -> None:
-        from clippy_core.segmentation.pipeline import Pipeline
+        from clippy_core.segmentation.batch.pipeline import Pipeline
 
         if work.items:
             Pipeline(load(), work, on_result=on_result).run()
@@ -223,7 +223,7 @@ def _of_the_run(job: Job, records: Sequence[Record]) -> list[Path]:
 
     files = collect(job.out, job.writers, records)
     if job.summary:
-        from clippy_core.segmentation.summary import write_summary
+        from clippy_core.segmentation.summary.report import write_summary
 
         files += write_summary(job.out, records)
     return files

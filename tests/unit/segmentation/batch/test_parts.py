@@ -2,8 +2,8 @@
 
 import pytest
 
-from clippy_core.segmentation.manifest import FAILED, OK, Manifest, Record, to_line
-from clippy_core.segmentation.parts import FOLDER, Part, PartReader, part_path, take_over, tidy
+from clippy_core.segmentation.batch.manifest import FAILED, OK, Manifest, Record, to_line
+from clippy_core.segmentation.batch.parts import FOLDER, Part, PartReader, part_path, take_over, tidy
 
 
 def record(name, status=OK):

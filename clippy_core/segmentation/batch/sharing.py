@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from clippy_core import events
 from clippy_core.errors import DeviceError, UsageError
-from clippy_core.segmentation.batch import Crew, Job, ModelChoice, Work
+from clippy_core.segmentation.batch.manifest import FAILED, Record
+from clippy_core.segmentation.batch.parts import Part, PartReader, part_path
+from clippy_core.segmentation.batch.run import Crew, Job, ModelChoice, Work
 from clippy_core.segmentation.inputs import STDIN, Input
-from clippy_core.segmentation.manifest import FAILED, Record
-from clippy_core.segmentation.parts import Part, PartReader, part_path
 
 if TYPE_CHECKING:
     from clippy_core.segmentation.segmenter import Segmenter
@@ -221,7 +221,7 @@ def run_chunk(
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Do what is left of a chunk; every input is written into its part as soon as it is finished."""
-    from clippy_core.segmentation.pipeline import Pipeline
+    from clippy_core.segmentation.batch.pipeline import Pipeline
 
     part = Part(job.out, name)
 

@@ -20,11 +20,11 @@ from clippy_core.files import remove_leftovers
 from clippy_core.images import Picture
 
 if TYPE_CHECKING:
-    from clippy_core.segmentation.batch import Job
+    from clippy_core.segmentation.batch.run import Job
     from clippy_core.segmentation.inputs import Input
     from clippy_core.segmentation.result import Segmentation
     from clippy_core.segmentation.segmenter import Segmenter
-    from clippy_core.segmentation.video_reading import Frame
+    from clippy_core.segmentation.video.reading import Frame
 
 SUFFIXES = frozenset(
     f".{name}"
@@ -86,7 +86,7 @@ def label_video(segmenter: "Segmenter", item: "Input", job: "Job", fps: float | 
         DataError: It is no video, or breaks off midway; in that case the outputs are there as far as it came.
         OSError: The outputs cannot be written.
     """
-    from clippy_core.segmentation.video_reading import VideoReader
+    from clippy_core.segmentation.video.reading import VideoReader
 
     if fps is not None and not 0 < fps <= MAX_FPS:
         raise UsageError(f"--fps is {fps:g}; accepted: above 0 and up to {MAX_FPS} frames a second")
@@ -141,8 +141,8 @@ class _Outputs:
     """
 
     def __init__(self, stem: Path, source: str, writers: tuple[str, ...], rate: float) -> None:
-        from clippy_core.segmentation.video_document import Timeline, Totals
-        from clippy_core.segmentation.video_overlay import FrameOverlay, VideoFile
+        from clippy_core.segmentation.video.document import Timeline, Totals
+        from clippy_core.segmentation.video.overlay import FrameOverlay, VideoFile
 
         self._stem, self._source, self._rate = stem, source, rate
         stem.parent.mkdir(parents=True, exist_ok=True)

@@ -12,13 +12,13 @@ import pytest
 from clippy_core import events
 from clippy_core.errors import DataError, DeviceError, UsageError
 from clippy_core.prompts import parse_labels
-from clippy_core.segmentation import sharing
-from clippy_core.segmentation.batch import Job, ModelChoice, segment_batch
+from clippy_core.segmentation.batch import sharing
+from clippy_core.segmentation.batch.manifest import NAME
+from clippy_core.segmentation.batch.parts import FOLDER
+from clippy_core.segmentation.batch.run import Job, ModelChoice, segment_batch
+from clippy_core.segmentation.batch.sharing import cut, several
 from clippy_core.segmentation.inputs import find_inputs
-from clippy_core.segmentation.manifest import NAME
 from clippy_core.segmentation.options import SegmentOptions
-from clippy_core.segmentation.parts import FOLDER
-from clippy_core.segmentation.sharing import cut, several
 
 # Imported by the processes, which find it on the path of the one that starts them. No torch: they start in a moment.
 STAND_IN = """
@@ -29,7 +29,7 @@ STAND_IN = """
     import numpy as np
 
     from clippy_core.errors import DataError
-    from clippy_core.segmentation.batch import ModelChoice
+    from clippy_core.segmentation.batch.run import ModelChoice
     from clippy_core.segmentation.result import Segmentation
 
 

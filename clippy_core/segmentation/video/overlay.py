@@ -20,7 +20,7 @@ from clippy_core.errors import DataError
 from clippy_core.files import TEMPORARY_PREFIX
 from clippy_core.segmentation.overlay import font_for, outline, tint
 from clippy_core.segmentation.result import Segmentation
-from clippy_core.segmentation.video_reading import quiet_opencv
+from clippy_core.segmentation.video.reading import quiet_opencv
 from clippy_core.segmentation.writers import with_suffix
 
 CODECS = ((".mp4", "avc1"), (".mp4", "mp4v"), (".avi", "MJPG"))

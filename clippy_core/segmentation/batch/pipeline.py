@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from clippy_core import events
 from clippy_core.errors import DataError
-from clippy_core.segmentation.batch import Work, shares
+from clippy_core.segmentation.batch.manifest import FAILED, OK, Record
+from clippy_core.segmentation.batch.reading import UNSIZED, Read, Reader, one_line
+from clippy_core.segmentation.batch.run import Work, shares
 from clippy_core.segmentation.inputs import STDIN, Input
-from clippy_core.segmentation.manifest import FAILED, OK, Record
-from clippy_core.segmentation.reading import UNSIZED, Read, Reader, one_line
 
 if TYPE_CHECKING:
     from clippy_core.segmentation.result import Segmentation
@@ -213,7 +213,7 @@ class Pipeline:
         return [(features_PD, embedding.grid) for features_PD in embedding.patches_BPD]
 
     def _video(self, item: Input) -> Record:
-        from clippy_core.segmentation.video import label_video
+        from clippy_core.segmentation.video.labelling import label_video
 
         start = time.perf_counter()
         try:

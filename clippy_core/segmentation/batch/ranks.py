@@ -12,10 +12,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from clippy_core.meeting import meeting, watching
-from clippy_core.segmentation.batch import Crew, Job, Work
-from clippy_core.segmentation.manifest import Record
-from clippy_core.segmentation.parts import PartReader
-from clippy_core.segmentation.sharing import run_chunk
+from clippy_core.segmentation.batch.manifest import Record
+from clippy_core.segmentation.batch.parts import PartReader
+from clippy_core.segmentation.batch.run import Crew, Job, Work
+from clippy_core.segmentation.batch.sharing import run_chunk
 
 if TYPE_CHECKING:
     from clippy_core.segmentation.segmenter import Segmenter
@@ -69,7 +69,7 @@ def _lead(load: "Callable[[], Segmenter]", work: Work, rank: int, world: int) ->
 
     mine = work.items[rank::world]
     if mine:
-        from clippy_core.segmentation.pipeline import Pipeline
+        from clippy_core.segmentation.batch.pipeline import Pipeline
 
         Pipeline(load(), replace(work, items=mine, done=done)).run()
     everybody = _arrive()

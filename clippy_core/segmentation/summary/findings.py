@@ -14,7 +14,7 @@ from clippy_core.segmentation.background import BACKGROUND
 from clippy_core.segmentation.writers import FRAGMENTS
 
 if TYPE_CHECKING:
-    from clippy_core.segmentation.manifest import Record
+    from clippy_core.segmentation.batch.manifest import Record
 
 SHOWN = 12
 """Pictures on either half of the contact sheet."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from clippy_core.files import atomic_write, to_json
 from clippy_core.segmentation.result import Segmentation
-from clippy_core.segmentation.video_reading import Frame
+from clippy_core.segmentation.video.reading import Frame
 from clippy_core.segmentation.writers import with_suffix
 from clippy_core.version import __version__
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from clippy_core.segmentation.manifest import FAILED, NAME, OK, SKIPPED, Manifest, Record, digest
+from clippy_core.segmentation.batch.manifest import FAILED, NAME, OK, SKIPPED, Manifest, Record, digest
 
 
 def lines(out):

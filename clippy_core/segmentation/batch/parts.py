@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from clippy_core.segmentation.manifest import Manifest, Record, read_records, to_line
+from clippy_core.segmentation.batch.manifest import Manifest, Record, read_records, to_line
 
 FOLDER = Path(".clippy", "run")
 

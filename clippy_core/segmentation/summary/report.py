@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clippy_core.files import write_bytes
-from clippy_core.segmentation.findings import Entry, Findings, gather
+from clippy_core.segmentation.summary.findings import Entry, Findings, gather
 
 if TYPE_CHECKING:
-    from clippy_core.segmentation.contact_sheet import Block
-    from clippy_core.segmentation.manifest import Record
+    from clippy_core.segmentation.batch.manifest import Record
+    from clippy_core.segmentation.summary.contact_sheet import Block
 
 PAGE, SHEET = "summary.html", "contact-sheet.png"
 
@@ -30,8 +30,8 @@ def write_summary(out: Path, records: "Sequence[Record]") -> list[Path]:
     Raises:
         OSError: A file cannot be written.
     """
-    from clippy_core.segmentation.contact_sheet import draw_sheet
-    from clippy_core.segmentation.summary_page import page
+    from clippy_core.segmentation.summary.contact_sheet import draw_sheet
+    from clippy_core.segmentation.summary.page import page
     from clippy_core.segmentation.writers.png import write_png
 
     findings = gather(out, iter(records))
@@ -45,7 +45,7 @@ def write_summary(out: Path, records: "Sequence[Record]") -> list[Path]:
 
 
 def _blocks(out: Path, findings: Findings) -> "list[Block]":
-    from clippy_core.segmentation.contact_sheet import Block, make_tile
+    from clippy_core.segmentation.summary.contact_sheet import Block, make_tile
 
     titles: list[tuple[str, list[Entry]]] = [("Least certain", findings.least), ("Most certain", findings.most)]
     if not findings.described:

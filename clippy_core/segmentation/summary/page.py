@@ -7,9 +7,9 @@ from html import escape
 from urllib.parse import quote
 
 from clippy_core.segmentation.background import BACKGROUND
-from clippy_core.segmentation.contact_sheet import Block, Tile, certainty_text, jpeg, shares_text
-from clippy_core.segmentation.findings import Findings, LabelTotal, is_unrated
 from clippy_core.segmentation.palette import label_colours
+from clippy_core.segmentation.summary.contact_sheet import Block, Tile, certainty_text, jpeg, shares_text
+from clippy_core.segmentation.summary.findings import Findings, LabelTotal, is_unrated
 from clippy_core.version import __version__
 
 MAX_ROWS, MAX_ABSENT = 300, 100

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 
 from clippy_core.errors import ImageError
 from clippy_core.images import read_picture
-from clippy_core.segmentation.findings import Entry
 from clippy_core.segmentation.overlay import font_for
+from clippy_core.segmentation.summary.findings import Entry
 
 WIDTH, HEIGHT = 320, 240
 """The most that a small picture takes."""
@@ -123,7 +123,7 @@ def _middle_frame(path: Path) -> np.ndarray:
     """
     import cv2
 
-    from clippy_core.segmentation.video_reading import quiet_opencv
+    from clippy_core.segmentation.video.reading import quiet_opencv
 
     with quiet_opencv():
         capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)

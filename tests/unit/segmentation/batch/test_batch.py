@@ -13,9 +13,9 @@ from clippy_core import events
 from clippy_core.errors import DataError, UsageError
 from clippy_core.files import TEMPORARY_PREFIX
 from clippy_core.prompts import parse_labels
-from clippy_core.segmentation.batch import Job, alone, segment_batch, segment_one
+from clippy_core.segmentation.batch.manifest import NAME
+from clippy_core.segmentation.batch.run import Job, alone, segment_batch, segment_one
 from clippy_core.segmentation.inputs import find_inputs
-from clippy_core.segmentation.manifest import NAME
 from clippy_core.segmentation.options import SegmentOptions, Windows
 
 EVERY_WRITER = ("overlay", "labelmap", "json", "masks", "scores")
@@ -387,7 +387,7 @@ def test_what_a_killed_run_left_in_parts_is_finished(run, photos):
 
 
 def test_two_runs_never_write_to_one_folder(run, photos, monkeypatch):
-    from clippy_core.segmentation import lock
+    from clippy_core.segmentation.batch import lock
 
     monkeypatch.setattr(lock, "PATIENCE", 0.0)
     first, second = run(), run()

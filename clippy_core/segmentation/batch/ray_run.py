@@ -17,10 +17,10 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from clippy_core.errors import ClippyError, DeviceError, UsageError
-from clippy_core.segmentation.batch import Crew, ModelChoice, Work
+from clippy_core.segmentation.batch.parts import FOLDER, PartReader
+from clippy_core.segmentation.batch.run import Crew, ModelChoice, Work
+from clippy_core.segmentation.batch.sharing import cut, run_chunk
 from clippy_core.segmentation.inputs import STDIN, Input
-from clippy_core.segmentation.parts import FOLDER, PartReader
-from clippy_core.segmentation.sharing import cut, run_chunk
 
 if TYPE_CHECKING:
     import numpy as np

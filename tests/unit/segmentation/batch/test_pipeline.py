@@ -11,11 +11,11 @@ import torch
 
 from clippy_core import events
 from clippy_core.prompts import parse_labels
-from clippy_core.segmentation import pipeline, reading
-from clippy_core.segmentation.batch import Job, Work, segment_one
+from clippy_core.segmentation.batch import pipeline, reading
+from clippy_core.segmentation.batch.pipeline import Pipeline
+from clippy_core.segmentation.batch.run import Job, Work, segment_one
 from clippy_core.segmentation.inputs import find_inputs
 from clippy_core.segmentation.options import SegmentOptions, Windows
-from clippy_core.segmentation.pipeline import Pipeline
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""Many inputs, unattended: dealt out, overlapped, written down one by one, and taken up again."""

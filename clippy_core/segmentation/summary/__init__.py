@@ -1,0 +1,1 @@
+"""What a whole run found, on a page and on a contact sheet."""

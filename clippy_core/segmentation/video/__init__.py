@@ -1,0 +1,1 @@
+"""Videos: frames read, labelled and drawn so that colours hold still."""
