@@ -28,9 +28,9 @@ How the numbers stay exact:
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -41,11 +41,8 @@ from torch.autograd.function import once_differentiable
 from clippy_core.errors import ConfigError, DataError
 from clippy_core.training.config import LOSSES
 from clippy_core.training.distributed import all_gather
+from clippy_core.training.similarity_tiles import Block, Plan, Tile, in_blocks, row_dots, shaped
 
-CPU_SIDE = 1024
-"""Largest side of a working tile on the CPU: 4 MB, which stay in the cache between its product and its last use."""
-LARGEST = 87.0
-"""Float32 exponentials of up to LARGEST are finite."""
 LOWEST = 69.0
 """Float32 exponentials of less than -LOWEST are taken for underflowing; those just above keep their full precision."""
 HIGHEST = 80.0
@@ -112,7 +109,7 @@ class _InfoNce(Function):
     ) -> Tensor:
         with _full_precision(image_BD):
             sides = ranks.gather_sides(image_BD, text_BD)
-            plan = _Plan.of(sides, tile, ranks, scale)
+            plan = Plan.of(sides, tile, ranks.rank, scale)
             positive_B = plan.positives(sides)
             negative_2B, plan, kept = _negatives(plan, sides, tile * tile if train else 0)
             gap_2B = negative_2B - positive_B
@@ -131,7 +128,7 @@ class _InfoNce(Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         scale, lse_2N, diagonal_B, *saved = ctx.saved_tensors
-        blocks = _blocks(ctx.plan, saved[: len(saved) - sum(ctx.kept)])
+        blocks = in_blocks(ctx.plan, saved[: len(saved) - sum(ctx.kept)])
         kept = iter(saved[len(saved) - sum(ctx.kept) :])
         with _full_precision(diagonal_B):
             pulls: list[Tensor | None] = []
@@ -159,9 +156,9 @@ class _SigLip(Function):
     ) -> Tensor:
         with _full_precision(image_BD):
             sides = ranks.gather_sides(image_BD, text_BD)
-            plan = _Plan.of(sides, tile, ranks, scale, bias)
+            plan = Plan.of(sides, tile, ranks.rank, scale, bias)
             positive_B = plan.positives(sides)
-            blocks = _blocks(plan, sides)
+            blocks = in_blocks(plan, sides)
             losses, slopes, pulls = [], [], []
             for block, (for_x, for_y) in zip(blocks, _wanted(ctx, len(blocks)), strict=True):
                 if block.side == 1 and not (train and for_x):
@@ -212,7 +209,7 @@ def _spread(
     for_scale = None
     if need_scale:
         x_BD, pull_BD = next((x, pull) for x, pull in zip(own, pulls, strict=True) if pull is not None)
-        for_scale = (_row_dots(x_BD, pull_BD).sum() * factor).to(scale).reshape(scale.shape)
+        for_scale = (row_dots(x_BD, pull_BD).sum() * factor).to(scale).reshape(scale.shape)
     found: list[Tensor | None] = []
     for x_BD, pull_BD, need in zip(own, pulls, (need_image, need_text), strict=True):
         if need and pull_BD is not None:
@@ -256,129 +253,9 @@ class _Ranks:
             raise DataError(f"ranks hold {each} embeddings, but all must hold the same number of pairs and channels")
 
 
-class _Plan(NamedTuple):
-    """How the similarities are computed.
-
-    Attributes:
-        scale: Factor on cosines.
-        bias: Added after that.
-        shift: Taken off logits before exponentials.
-        side: Rows and columns of a working tile.
-        dtype: Of tiles and of sums over them.
-        first: Row of the global batch at which this rank begins.
-    """
-
-    scale: float
-    bias: float
-    shift: float
-    side: int
-    dtype: torch.dtype
-    first: int
-
-    @classmethod
-    def of(
-        cls, sides: Sequence[Tensor], tile: int, ranks: _Ranks, scale: Tensor, bias: Tensor | None = None
-    ) -> "_Plan":
-        own_BD = sides[0]
-        side = min(tile, CPU_SIDE) if own_BD.device.type == "cpu" else tile
-        dtype = torch.promote_types(own_BD.dtype, torch.float32)
-        first, factor = ranks.rank * len(own_BD), float(scale)
-        if bias is not None:
-            return cls(factor, float(bias), 0.0, side, dtype, first)
-        largest_sum = factor + math.log(len(sides[-1]))  # as a logarithm, for unit vectors
-        return cls(factor, 0.0, max(0.0, largest_sum - LARGEST), side, dtype, first)
-
-    def positives(self, sides: Sequence[Tensor]) -> Tensor:
-        """Logits of this rank's pairs."""
-        return _row_dots(sides[0], sides[1], self.dtype) * self.scale + self.bias
-
-
-class _Tile(NamedTuple):
-    """Where a tile lies, and the embeddings that meet in it.
-
-    Attributes:
-        rows: Its part of the block's rows.
-        columns: Its part of the block's columns.
-        x_rD: Rows' embeddings, in the plan's dtype.
-        y_cD: Columns' embeddings, likewise.
-        offset: Of the global diagonal in it, as ``Tensor.diagonal`` counts; it may miss the tile.
-        on: The block's rows whose diagonal element lies in it.
-    """
-
-    rows: slice
-    columns: slice
-    x_rD: Tensor
-    y_cD: Tensor
-    offset: int
-    on: slice
-
-
-class _Block:
-    """Similarities of some rows with all columns, tile by tile: image by text (side 0) or text by image (side 1)."""
-
-    def __init__(self, plan: _Plan, side: int, x_BD: Tensor, y_ND: Tensor) -> None:
-        self.plan, self.side, self.x_BD, self.y_ND = plan, side, x_BD, y_ND
-        self.kept: list[Tensor] = []
-        self.constant = torch.full((), plan.bias - plan.shift, dtype=plan.dtype, device=x_BD.device)
-
-    def tiles(self) -> Iterator[_Tile]:
-        """All tiles, row after row."""
-        for rows in _slices(len(self.x_BD), self.plan.side):
-            x_rD = self.x_BD[rows].to(self.plan.dtype)
-            for columns in _slices(len(self.y_ND), self.plan.side):
-                begin = max(rows.start, columns.start - self.plan.first)
-                end = max(begin, min(rows.stop, columns.stop - self.plan.first))
-                offset = self.plan.first + rows.start - columns.start
-                y_cD = self.y_ND[columns].to(self.plan.dtype)
-                yield _Tile(rows, columns, x_rD, y_cD, offset, slice(begin, end))
-
-    def scratch(self) -> Tensor:
-        """Room for one tile."""
-        rows, columns = (min(self.plan.side, len(side)) for side in (self.x_BD, self.y_ND))
-        return self.x_BD.new_empty(rows * columns, dtype=self.plan.dtype)
-
-    def zeros(self, rows_BD: Tensor) -> Tensor:
-        """Accumulators of the same shape, in the plan's dtype."""
-        return torch.zeros_like(rows_BD, dtype=self.plan.dtype, memory_format=torch.contiguous_format)
-
-    def logits(self, tile: _Tile, out: Tensor) -> Tensor:
-        """Logits of a tile, less the shift."""
-        return torch.addmm(self.constant, tile.x_rD, tile.y_cD.T, alpha=self.plan.scale, out=out)
-
-    def exponentials(self, room: int = 0) -> Iterator[tuple[_Tile, Tensor]]:
-        """Tiles of exp(logit − shift), 0 for positives; kept ones are taken, and more are kept within ``room`` values.
-
-        What is not kept is overwritten by the next.
-        """
-        flat = None
-        for index, tile in enumerate(self.tiles()):
-            if index < len(self.kept):
-                yield tile, self.kept[index]
-                continue
-            size = len(tile.x_rD) * len(tile.y_cD)
-            keep = index == len(self.kept) and size <= room
-            if keep:
-                room -= size
-                weights_rc = tile.x_rD.new_empty(len(tile.x_rD), len(tile.y_cD))
-            else:
-                flat = self.scratch() if flat is None else flat
-                weights_rc = _shaped(flat, tile)
-            self.logits(tile, weights_rc).exp_().diagonal(tile.offset).zero_()
-            if keep:
-                self.kept.append(weights_rc)
-            yield tile, weights_rc
-
-
-def _blocks(plan: _Plan, sides: Sequence[Tensor]) -> list[_Block]:
-    """In one process rows and columns share a block; else a rank has its rows and its columns of the matrix."""
-    if len(sides) == 2:
-        return [_Block(plan, 0, sides[0], sides[1])]
-    return [_Block(plan, 0, sides[0], sides[3]), _Block(plan, 1, sides[1], sides[2])]
-
-
-def _negatives(plan: _Plan, sides: Sequence[Tensor], room: int) -> tuple[Tensor, _Plan, list[list[Tensor]]]:
+def _negatives(plan: Plan, sides: Sequence[Tensor], room: int) -> tuple[Tensor, Plan, list[list[Tensor]]]:
     """Log-sum-exp of the negatives of each of this rank's images and texts, in which plan, and what was kept of it."""
-    blocks = _blocks(plan, sides)
+    blocks = in_blocks(plan, sides)
     sums = [part for block in blocks for part in _sums(block, room // len(blocks), both=len(blocks) == 1)]
     sums_2B = torch.stack(sums)
     low, high = sums_2B.min(), sums_2B.max()
@@ -389,7 +266,7 @@ def _negatives(plan: _Plan, sides: Sequence[Tensor], room: int) -> tuple[Tensor,
     return negative_2B, plan, [block.kept for block in blocks]
 
 
-def _sums(block: _Block, room: int, both: bool) -> list[Tensor]:
+def _sums(block: Block, room: int, both: bool) -> list[Tensor]:
     """Sums of the exponentials over each row and, if wanted, over each column."""
     of_rows_B, of_columns_N = block.zeros(block.x_BD[:, 0]), block.zeros(block.y_ND[:, 0])
     for tile, weights_rc in block.exponentials(room):
@@ -400,7 +277,7 @@ def _sums(block: _Block, room: int, both: bool) -> list[Tensor]:
 
 
 def _softmax_pulls(
-    block: _Block, lse_2N: Tensor, diagonal_B: Tensor, for_x: bool, for_y: bool
+    block: Block, lse_2N: Tensor, diagonal_B: Tensor, for_x: bool, for_y: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Rows' and columns' pulls; weights are the softmax over the row plus that over the column, less 2 for positives.
 
@@ -416,14 +293,14 @@ def _softmax_pulls(
         return None, None
     flat = block.scratch()
     for tile, exp_rc in block.exponentials():
-        weights_rc = torch.add(row_B[tile.rows], column_N[tile.columns], out=_shaped(flat, tile)).mul_(exp_rc)
+        weights_rc = torch.add(row_B[tile.rows], column_N[tile.columns], out=shaped(flat, tile)).mul_(exp_rc)
         weights_rc.diagonal(tile.offset).copy_(diagonal_B[tile.on])
         _pull(tile, weights_rc, pull_x_BD, pull_y_ND)
     return pull_x_BD, pull_y_ND
 
 
 def _sigmoid_pulls(
-    block: _Block, positive_B: Tensor, for_x: bool, for_y: bool
+    block: Block, positive_B: Tensor, for_x: bool, for_y: bool
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Sum of the losses of a block, its derivative by the bias, and rows' and columns' pulls.
 
@@ -436,7 +313,7 @@ def _sigmoid_pulls(
     diagonal_B = -torch.sigmoid(-positive_B)
     flats = [block.scratch() for _ in range(3)]
     for tile in block.tiles():
-        e_rc, u_rc, rest_rc = (_shaped(flat, tile) for flat in flats)
+        e_rc, u_rc, rest_rc = (shaped(flat, tile) for flat in flats)
         block.logits(tile, e_rc).diagonal(tile.offset).fill_(-math.inf)
         loss_B[tile.rows] += torch.sub(e_rc, HIGHEST, out=rest_rc).clamp_min_(0).sum(1)
         torch.add(e_rc.clamp_max_(HIGHEST).exp_(), 1, out=u_rc)
@@ -449,28 +326,11 @@ def _sigmoid_pulls(
     return loss_B.sum(), slope_B.sum(), pull_x_BD, pull_y_ND
 
 
-def _pull(tile: _Tile, weights_rc: Tensor, pull_x_BD: Tensor | None, pull_y_ND: Tensor | None) -> None:
+def _pull(tile: Tile, weights_rc: Tensor, pull_x_BD: Tensor | None, pull_y_ND: Tensor | None) -> None:
     if pull_x_BD is not None:
         pull_x_BD[tile.rows].addmm_(weights_rc, tile.y_cD)
     if pull_y_ND is not None:
         pull_y_ND[tile.columns].addmm_(weights_rc.T, tile.x_rD)
-
-
-def _shaped(flat: Tensor, tile: _Tile) -> Tensor:
-    """A tile's matrix in room for the largest tile."""
-    rows, columns = len(tile.x_rD), len(tile.y_cD)
-    return flat[: rows * columns].view(rows, columns)
-
-
-def _slices(length: int, side: int) -> list[slice]:
-    return [slice(start, min(start + side, length)) for start in range(0, length, side)]
-
-
-def _row_dots(x_BD: Tensor, y_BD: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Products of rows with rows; some at a time, so that nothing as large as the embeddings is made."""
-    dtype = dtype or torch.promote_types(x_BD.dtype, y_BD.dtype)
-    rows = _slices(len(x_BD), CPU_SIDE)
-    return torch.cat([(x_BD[some].to(dtype) * y_BD[some]).sum(1) for some in rows])
 
 
 def _softplus(logits: Tensor) -> Tensor:
