@@ -96,7 +96,7 @@ def features(
     Also the lengths of features, what CLS and register tokens attend to where a model has them, and a map of locations
     of all pictures.
     """
-    from clippy_core.analysis.features import FeaturesOptions, analyse_features
+    from clippy_core.analysis.features.run import FeaturesOptions, analyse_features
 
     analysing.check_size(size)
     chosen = FeaturesOptions(size, analysing.read_labels(labels, labels_file), parse_points(point or []), not no_map)
@@ -140,7 +140,7 @@ def group(
     json: options.Json = False,
 ) -> int:
     """Segments without any label: which locations of a picture belong together, by their features alone."""
-    from clippy_core.analysis.group import GroupOptions, analyse_groups
+    from clippy_core.analysis.group.run import GroupOptions, analyse_groups
     from clippy_core.errors import UsageError
 
     if labels is not None and name_from is not None:
@@ -188,7 +188,7 @@ def pooling(
 
     With labels, also which locations the cosine of the whole picture with each of them comes from.
     """
-    from clippy_core.analysis.pooling import PoolingOptions, analyse_pooling
+    from clippy_core.analysis.pooling.run import PoolingOptions, analyse_pooling
 
     analysing.check_size(size)
     chosen = PoolingOptions(size, analysing.read_labels(labels, labels_file))

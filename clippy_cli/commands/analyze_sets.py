@@ -82,7 +82,7 @@ def backgrounds(
     Cut-outs are laid over every background, always at the same place. Subjects and backgrounds are called by their
     file's or their folder's name: subjects/dog.png, subjects/dog/1.png, backgrounds/beach-2.jpg.
     """
-    from clippy_core.analysis.backgrounds import BackgroundsOptions, analyse_backgrounds, check_folder
+    from clippy_core.analysis.backgrounds.run import BackgroundsOptions, analyse_backgrounds, check_folder
 
     prompts = tuple(options.words(text) for text in template) if template else None
     chosen = BackgroundsOptions(analysing.read_labels(labels, labels_file), size, scale, prompts, split, limit)
@@ -114,7 +114,7 @@ def embed(
 
     Also writes embed.csv, a line a picture.
     """
-    from clippy_core.analysis.embed import EmbedOptions, analyse_embed
+    from clippy_core.analysis.embed.run import EmbedOptions, analyse_embed
 
     prompts = tuple(options.words(text) for text in template) if template else None
     parsed = analysing.read_labels(labels, labels_file)
@@ -143,7 +143,7 @@ def labels(
 
     Also what the tokenizer cuts or does not know. Every finding comes with advice.
     """
-    from clippy_core.analysis.label_set import LabelSetOptions, analyse_labels
+    from clippy_core.analysis.labels.run import LabelSetOptions, analyse_labels
     from clippy_core.errors import UsageError
 
     if (words is None) == (labels_file is None):

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from clippy_core import events
-from clippy_core.analysis import compose
-from clippy_core.analysis.backgrounds import BackgroundsOptions, analyse_backgrounds, find_views, measure
-from clippy_core.analysis.backgrounds_numbers import class_rows, flip_counts, group_rows, headline, subject_rows
-from clippy_core.analysis.effects import softmax
+from clippy_core.analysis.backgrounds import compose
+from clippy_core.analysis.backgrounds.effects import softmax
+from clippy_core.analysis.backgrounds.numbers import class_rows, flip_counts, group_rows, headline, subject_rows
+from clippy_core.analysis.backgrounds.run import BackgroundsOptions, analyse_backgrounds, find_views, measure
 from clippy_core.analysis.report import write_report
 from clippy_core.errors import DataError, ImageError, UsageError
 from clippy_core.model.dual_encoder import ImageEmbedding

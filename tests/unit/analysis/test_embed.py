@@ -10,11 +10,11 @@ import torch
 from PIL import Image, ImageEnhance
 
 from clippy_core import events
-from clippy_core.analysis import embed
-from clippy_core.analysis.clusters import call_clusters, centre, cluster
-from clippy_core.analysis.duplicates import Duplicate, find_duplicates, groups, perceptual_hash
-from clippy_core.analysis.embed import EmbedOptions, Gallery, analyse_embed, arrange, look_at_all, nearest
-from clippy_core.analysis.embed_report import short_names, to_csv
+from clippy_core.analysis.embed import run as embed
+from clippy_core.analysis.embed.clusters import call_clusters, centre, cluster
+from clippy_core.analysis.embed.duplicates import Duplicate, find_duplicates, groups, perceptual_hash
+from clippy_core.analysis.embed.report import short_names, to_csv
+from clippy_core.analysis.embed.run import EmbedOptions, Gallery, analyse_embed, arrange, look_at_all, nearest
 from clippy_core.analysis.maps import _apart, _one_a_cell, project
 from clippy_core.analysis.report import write_report
 from clippy_core.analysis.sheets import Tile, sheet

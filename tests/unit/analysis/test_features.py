@@ -11,13 +11,13 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from clippy_core.analysis.colours import cells, component_colours, enlarged, fit, heat, heat_colours, marked, montage
-from clippy_core.analysis.features import FeaturesOptions, analyse_features, cell_at, quota, spread
+from clippy_core.analysis.features.points_map import embed_2d
+from clippy_core.analysis.features.run import FeaturesOptions, analyse_features, cell_at, quota, spread
+from clippy_core.analysis.features.spool import Spool
 from clippy_core.analysis.look import LastAttention, look
 from clippy_core.analysis.pictures import Pictures, unique_names
-from clippy_core.analysis.points_map import embed_2d
 from clippy_core.analysis.principal import Principal, effective_number
 from clippy_core.analysis.report import write_report
-from clippy_core.analysis.spool import Spool
 from clippy_core.errors import DataError, UsageError
 from clippy_core.events import BatchFinished, BatchStarted, ItemFinished
 from clippy_core.images import read_picture

@@ -11,9 +11,9 @@ from PIL import Image
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from clippy_core.analysis.group import GroupOptions, analyse_groups, by_size, name_segments
+from clippy_core.analysis.group.run import GroupOptions, analyse_groups, by_size, name_segments
+from clippy_core.analysis.group.silhouette import choose_count, silhouette
 from clippy_core.analysis.report import write_report
-from clippy_core.analysis.silhouette import choose_count, silhouette
 from clippy_core.analysis.words import Words
 from clippy_core.errors import DataError, UsageError
 from clippy_core.evaluation.benchmarks.folder import run as evaluate_folder

@@ -8,13 +8,13 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from clippy_core import events
-from clippy_core.analysis import label_set
-from clippy_core.analysis.label_advice import advice
-from clippy_core.analysis.label_set import LabelSetOptions, analyse_labels, compare, examine
-from clippy_core.analysis.label_set_report import label_cosines
+from clippy_core.analysis.labels import run as label_set
+from clippy_core.analysis.labels.advice import advice
+from clippy_core.analysis.labels.report import label_cosines
+from clippy_core.analysis.labels.run import LabelSetOptions, analyse_labels, compare, examine
+from clippy_core.analysis.labels.tokens import read_tokens, same_tokens
 from clippy_core.analysis.maps import by_likeness
 from clippy_core.analysis.report import write_report
-from clippy_core.analysis.tokens import read_tokens, same_tokens
 from clippy_core.errors import UsageError
 from clippy_core.evaluation.vocabulary.templates import OPENAI_80
 from clippy_core.prompts import parse_labels

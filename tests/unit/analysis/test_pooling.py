@@ -10,7 +10,8 @@ import torch
 from scipy.stats import entropy
 
 from clippy_core.analysis.look import Look, look
-from clippy_core.analysis.pooling import (
+from clippy_core.analysis.pooling.report import win_curve
+from clippy_core.analysis.pooling.run import (
     PoolingOptions,
     analyse_pooling,
     describe,
@@ -22,7 +23,6 @@ from clippy_core.analysis.pooling import (
     winners,
     won_by_top,
 )
-from clippy_core.analysis.pooling_report import win_curve
 from clippy_core.analysis.report import write_report
 from clippy_core.analysis.words import Words
 from clippy_core.images import read_picture

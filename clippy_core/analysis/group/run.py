@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clippy_core import events
+from clippy_core.analysis.group.objects import Objects
+from clippy_core.analysis.group.silhouette import choose_count, silhouette
 from clippy_core.analysis.look import unit
-from clippy_core.analysis.objects import Objects
 from clippy_core.analysis.pictures import Pictures, Shown
 from clippy_core.analysis.report import Report, require_extra
-from clippy_core.analysis.silhouette import choose_count, silhouette
 from clippy_core.analysis.words import Words, embed, to_array
 from clippy_core.errors import UsageError
 from clippy_core.evaluation.options import GROUPINGS, MAX_GROUPS
@@ -108,7 +108,7 @@ def analyse_groups(
         OSError: A file cannot be written.
     """
     require_extra()
-    from clippy_core.analysis.group_report import Drawing
+    from clippy_core.analysis.group.report import Drawing
 
     objects = Objects(options.masks) if options.masks is not None else None
     words = embed(segmenter, options.names) if options.names else None

@@ -5,8 +5,8 @@ Shapes: S subject, G background, K label.
 
 import numpy as np
 
-from clippy_core.analysis.backgrounds import BackgroundsOptions
-from clippy_core.analysis.backgrounds_numbers import (
+from clippy_core.analysis.backgrounds.effects import Answer, Effects, Views, nanmean
+from clippy_core.analysis.backgrounds.numbers import (
     class_rows,
     flip_counts,
     group_rows,
@@ -14,7 +14,7 @@ from clippy_core.analysis.backgrounds_numbers import (
     numbers,
     subject_rows,
 )
-from clippy_core.analysis.effects import Answer, Effects, Views, nanmean
+from clippy_core.analysis.backgrounds.run import BackgroundsOptions
 from clippy_core.analysis.maps import Shade, heat_map
 from clippy_core.analysis.pictures import left_out
 from clippy_core.analysis.report import Figure, Report, Section, Table

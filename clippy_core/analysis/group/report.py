@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clippy_core.analysis.colours import montage
-from clippy_core.analysis.group import GroupOptions, describe
+from clippy_core.analysis.group.run import GroupOptions, describe
 from clippy_core.analysis.pictures import left_out
 from clippy_core.analysis.report import Figure, Report, Section, Table, figure_png, keep, new_plot
 from clippy_core.images import Picture
@@ -20,7 +20,7 @@ from clippy_core.segmentation.overlay import draw_overlay
 from clippy_core.segmentation.result import Segmentation
 
 if TYPE_CHECKING:
-    from clippy_core.analysis.group import Grouped
+    from clippy_core.analysis.group.run import Grouped
     from clippy_core.analysis.pictures import Shown
 
 SHEET, SHEET_CELL = 6, 240

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from clippy_core.analysis.label_advice import MOST_ADVICE, SETS, advice
-from clippy_core.analysis.label_set import CLOSE, LabelSet, LabelSetOptions, Pair, PromptEffect
+from clippy_core.analysis.labels.advice import MOST_ADVICE, SETS, advice
+from clippy_core.analysis.labels.run import CLOSE, LabelSet, LabelSetOptions, Pair, PromptEffect
 from clippy_core.analysis.maps import Shade, by_likeness, heat_map
 from clippy_core.analysis.report import Figure, Report, Section, Table
 from clippy_core.evaluation.dense.vocabulary.coco import THINGS

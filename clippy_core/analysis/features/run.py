@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clippy_core import events
+from clippy_core.analysis.features.spool import Spool
 from clippy_core.analysis.look import Look, look
 from clippy_core.analysis.pictures import Pictures, Shown
 from clippy_core.analysis.principal import Basis, Principal, effective_number
 from clippy_core.analysis.report import Report, require_extra
-from clippy_core.analysis.spool import Spool
 from clippy_core.analysis.words import Words, embed
 from clippy_core.errors import UsageError
 from clippy_core.prompts import Label
@@ -106,7 +106,7 @@ def analyse_features(
         OSError: A file cannot be written.
     """
     require_extra()
-    from clippy_core.analysis.features_report import draw
+    from clippy_core.analysis.features.report import draw
 
     words = embed(segmenter, options.labels) if options.labels else None
     pictures = Pictures(inputs, sink, strict=1 if options.points else 0)

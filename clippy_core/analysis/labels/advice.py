@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from clippy_core.analysis.label_set import LabelSet
+from clippy_core.analysis.labels.run import LabelSet
 
 MOST_ADVICE = 8
 """Findings of one kind that are put into words; all of them are in the tables and the JSON file."""

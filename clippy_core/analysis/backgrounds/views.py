@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clippy_core.analysis import compose
-from clippy_core.analysis.effects import Answer, View
+from clippy_core.analysis.backgrounds import compose
+from clippy_core.analysis.backgrounds.effects import Answer, View
 from clippy_core.errors import DataError, ImageError, UsageError
 from clippy_core.evaluation.benchmarks import waterbirds
 from clippy_core.images import MAX_PIXELS, read_picture

@@ -12,11 +12,11 @@ import numpy as np
 
 from clippy_core import events
 from clippy_core.analysis.colours import component_colours, heat, marked, montage
-from clippy_core.analysis.features import FeaturesOptions, Seen, prefix_names
+from clippy_core.analysis.features.points_map import draw_map, draw_shares
+from clippy_core.analysis.features.run import FeaturesOptions, Seen, prefix_names
+from clippy_core.analysis.features.spool import Spool
 from clippy_core.analysis.pictures import left_out
-from clippy_core.analysis.points_map import draw_map, draw_shares
 from clippy_core.analysis.report import Figure, Report, Section, Table, keep, safe_name
-from clippy_core.analysis.spool import Spool
 from clippy_core.analysis.words import Words
 from clippy_core.model.config import ModelConfig
 
@@ -39,7 +39,7 @@ def draw(
     failures: Sequence[tuple[str, str]],
     sink: events.Sink,
 ) -> Report:
-    """Draw every picture, then what belongs to all; see :func:`~clippy_core.analysis.features.analyse_features`."""
+    """Draw every picture, then what belongs to all; see :func:`~clippy_core.analysis.features.run.analyse_features`."""
     start = time.perf_counter()
     sink(events.BatchStarted(len(spool), 0))
     sections, sheet = [], ([], [])

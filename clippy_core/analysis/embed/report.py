@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from clippy_core.analysis.embed import EmbedOptions, Neighbourhood
+from clippy_core.analysis.embed.run import EmbedOptions, Neighbourhood
 from clippy_core.analysis.maps import picture_map
 from clippy_core.analysis.pictures import left_out
 from clippy_core.analysis.report import Figure, Report, Section, Table

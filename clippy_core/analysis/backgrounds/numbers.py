@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clippy_core.analysis.effects import Effects, nanmean
+from clippy_core.analysis.backgrounds.effects import Effects, nanmean
 
 
 def headline(effects: Effects) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clippy_core import events
+from clippy_core.analysis.labels.tokens import WordTokens, read_tokens, same_tokens
 from clippy_core.analysis.report import Report, require_extra
-from clippy_core.analysis.tokens import WordTokens, read_tokens, same_tokens
 from clippy_core.analysis.words import to_array
 from clippy_core.errors import UsageError
 from clippy_core.evaluation.dense.vocabulary.coco import THINGS
@@ -165,7 +165,7 @@ def analyse_labels(
     Raises:
         DeviceError: Matplotlib or scikit-learn is missing.
     """
-    from clippy_core.analysis.label_set_report import draw
+    from clippy_core.analysis.labels.report import draw
 
     require_extra()
     found = examine(segmenter, options, sink)

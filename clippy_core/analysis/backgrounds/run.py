@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clippy_core import events
-from clippy_core.analysis import compose
-from clippy_core.analysis.effects import Effects, Tally, View, Views
+from clippy_core.analysis.backgrounds import compose
+from clippy_core.analysis.backgrounds.effects import Effects, Tally, View, Views
 from clippy_core.analysis.report import Report, require_extra
 from clippy_core.analysis.words import Words, to_array
 from clippy_core.errors import DataError, UsageError
@@ -75,7 +75,7 @@ def analyse_backgrounds(
         UsageError: Labels that do not name the subjects.
         DeviceError: Matplotlib or scikit-learn is missing.
     """
-    from clippy_core.analysis.backgrounds_report import draw
+    from clippy_core.analysis.backgrounds.report import draw
 
     require_extra()
     views = find_views(segmenter, folder, options)
@@ -98,7 +98,7 @@ def check_folder(folder: Path) -> None:
 
 def find_views(segmenter: "Segmenter", folder: Path, options: BackgroundsOptions) -> Views:
     """The views in a folder of either layout; raises as :func:`analyse_backgrounds`."""
-    from clippy_core.analysis.views import Composed, Waterbirds
+    from clippy_core.analysis.backgrounds.views import Composed, Waterbirds
 
     check_folder(folder)
     if compose.is_composable(folder):

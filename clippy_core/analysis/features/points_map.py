@@ -11,7 +11,7 @@ from clippy_core.analysis.report import figure_png, new_plot
 from clippy_core.segmentation.palette import PALETTE_N3
 
 if TYPE_CHECKING:
-    from clippy_core.analysis.features import Seen
+    from clippy_core.analysis.features.run import Seen
     from clippy_core.analysis.words import Words
 
 MOST_DOTS = 1500

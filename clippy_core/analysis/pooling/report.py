@@ -11,13 +11,13 @@ import numpy as np
 
 from clippy_core.analysis.colours import cells, heat, montage
 from clippy_core.analysis.pictures import left_out
-from clippy_core.analysis.pooling import FOCUS, TOP_SHARES, PoolingOptions, describe
+from clippy_core.analysis.pooling.run import FOCUS, TOP_SHARES, PoolingOptions, describe
 from clippy_core.analysis.report import Figure, Report, Section, Table, figure_png, keep, new_plot, safe_name
 from clippy_core.model.config import ModelConfig
 
 if TYPE_CHECKING:
     from clippy_core.analysis.pictures import Shown
-    from clippy_core.analysis.pooling import Pooled
+    from clippy_core.analysis.pooling.run import Pooled
 
 SHEET, SHEET_CELL = 6, 240
 MOST_LABELS, MOST_OF_MANY = 8, 3

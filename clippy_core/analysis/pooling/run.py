@@ -100,7 +100,7 @@ def analyse_pooling(
         OSError: A file cannot be written.
     """
     require_extra()
-    from clippy_core.analysis.pooling_report import Drawing
+    from clippy_core.analysis.pooling.report import Drawing
 
     words = embed(segmenter, options.labels) if options.labels else None
     pictures = Pictures(inputs, sink)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clippy_core import events
-from clippy_core.analysis.clusters import call_clusters, centre, cluster
 from clippy_core.analysis.colours import fit
-from clippy_core.analysis.duplicates import Duplicate, find_duplicates, perceptual_hash
+from clippy_core.analysis.embed.clusters import call_clusters, centre, cluster
+from clippy_core.analysis.embed.duplicates import Duplicate, find_duplicates, perceptual_hash
 from clippy_core.analysis.maps import PROJECTIONS, project
 from clippy_core.analysis.pictures import Pictures
 from clippy_core.analysis.report import Report, require_extra
@@ -160,7 +160,7 @@ def analyse_embed(
         DataError: No picture can be used.
         DeviceError: Matplotlib or scikit-learn is missing.
     """
-    from clippy_core.analysis.embed_report import draw, to_csv
+    from clippy_core.analysis.embed.report import draw, to_csv
 
     require_extra()
     embeddings = segmenter.embed_labels(options.labels, options.segment)

@@ -1,0 +1,1 @@
+"""What changes when only the background does."""

@@ -1,0 +1,1 @@
+"""A folder's pictures and labels in one map."""

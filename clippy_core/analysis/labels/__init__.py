@@ -1,0 +1,1 @@
+"""How a label set behaves before any picture."""

@@ -1,0 +1,1 @@
+"""Where pooling looks."""
