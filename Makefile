@@ -5,7 +5,7 @@ PYTHON ?= python
 help: ## Say what the targets do.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-test: ## Run the tests (about five minutes on two cores).
+test: ## Run the tests (about ten minutes on two cores).
 	$(PYTHON) -m pytest
 
 test-slow: ## Run the tests that take minutes each.
