@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from surroundings import surroundings
+from surroundings import surroundings, write_table
 
 HERE = Path(__file__).resolve()
 LABELS = "sky,grass,water,cow,castle"
@@ -216,11 +216,7 @@ def main() -> None:
             sys.stderr.write(f"{case.name}: {found}\n")
     if not arguments.quick:
         rows += earlier_rows(arguments.only.split(","), list(rows[0]))
-    with open(os.devnull if arguments.quick else HERE.with_suffix(".csv"), "w", newline="") as file:
-        for stream in (file, sys.stdout):
-            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    write_table(rows, None if arguments.quick else HERE.with_suffix(".csv"))
 
 
 if __name__ == "__main__":

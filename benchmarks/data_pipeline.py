@@ -19,7 +19,6 @@ buffer is left out.
 """
 
 import argparse
-import csv
 import io
 import json
 import os
@@ -36,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from surroundings import surroundings
+from surroundings import surroundings, write_table
 
 HERE = Path(__file__).resolve()
 SIZE, CROP, TOKENS = 224, 0.9, 32
@@ -228,11 +227,7 @@ def main() -> None:
         arguments.rounds, arguments.seconds, arguments.worker_counts = 2, 3.0, [2]
     about = surroundings("cpu", "pillow")
     rows = [row | about for name in arguments.pictures for row in rows_of(name, arguments)]
-    with open(os.devnull if arguments.quick else HERE.with_suffix(".csv"), "w", newline="") as file:
-        for stream in (file, sys.stdout):
-            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    write_table(rows, None if arguments.quick else HERE.with_suffix(".csv"))
 
 
 if __name__ == "__main__":

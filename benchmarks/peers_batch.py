@@ -16,7 +16,6 @@ model does not count, except for rembg, which has no way to leave it out.
 """
 
 import argparse
-import csv
 import os
 import shutil
 import statistics
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_throughput import LABELS, Case, write_pictures
-from surroundings import surroundings
+from surroundings import surroundings, write_table
 
 HERE = Path(__file__).resolve()
 SAVE = ("overlay", "labelmap", "json")
@@ -138,11 +137,7 @@ def main() -> None:
                 **about,
             }
         )
-    with open(os.devnull if arguments.quick else HERE.with_suffix(".csv"), "w", newline="") as file:
-        for stream in (file, sys.stdout):
-            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    write_table(rows, None if arguments.quick else HERE.with_suffix(".csv"))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
-"""What a measured figure depends on besides the code, as columns of a CSV."""
+"""What measurements have in common: the columns that say what a figure depends on besides the code, and the CSV."""
 
+import csv
 import platform
 import subprocess
+import sys
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +23,15 @@ def surroundings(device: str = "cpu", *packages: str) -> dict[str, str]:
     """
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     return {"device": _device(device), "commit": _commit(), **versions, **{name: _version(name) for name in packages}}
+
+
+def write_table(rows: list[dict[str, Any]], path: Path | None) -> None:
+    """Write rows as CSV to standard output and, if ``path`` is given, to that file; columns are those of the first."""
+    with open(path, "w", newline="") if path else nullcontext(sys.stdout) as file:
+        for stream in {file, sys.stdout}:
+            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def _device(device: str) -> str:

@@ -33,6 +33,7 @@ from clippy_core.training.anchors import write_anchors
 
 STEPS = 60
 SMALL_SHARD = 80
+"""Samples in a shard whose pictures are to meet in a batch: the parts of some fifteen photographs."""
 HERE = Path(__file__).parent
 
 

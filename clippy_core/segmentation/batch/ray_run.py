@@ -34,8 +34,6 @@ PARTS = "ray-"
 """How the names of chunks begin."""
 STOP = FOLDER / "stop"
 """A file in the output folder; while it is there, workers begin nothing."""
-PATIENCE = 60
-"""Seconds that workers have to finish what they have begun."""
 
 
 def check_address(cluster: str) -> None:
@@ -124,7 +122,7 @@ def _stopped_at_the_end(out: Path, dealing: Thread) -> Iterator[None]:
     """Run the thread that deals out, and leave only once it is over, however this ends.
 
     Ray ends the whole process, with exit code 1 and no word, if a thread still asks it for something when it is shut
-    down. A file tells the workers, wherever they are, to begin nothing more.
+    down. A file tells the workers, wherever they are, to begin nothing more; what they have begun is waited for.
     """
     stop = out / STOP
     stop.unlink(missing_ok=True)
@@ -134,7 +132,7 @@ def _stopped_at_the_end(out: Path, dealing: Thread) -> Iterator[None]:
     finally:
         stop.parent.mkdir(parents=True, exist_ok=True)
         stop.touch()
-        dealing.join(PATIENCE)
+        dealing.join()
         stop.unlink(missing_ok=True)
 
 
