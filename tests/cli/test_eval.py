@@ -271,7 +271,7 @@ def test_interrupted_it_goes_on(clippy: Any, meadows: Path, monkeypatch: pytest.
     def stop_after_two(self: Measuring, event: events.Event) -> None:
         hear(self, event)
         heard.append(event)
-        if sum(isinstance(one, events.ItemFinished) for one in heard) == 2:
+        if isinstance(event, events.ItemFinished) and sum(isinstance(one, events.ItemFinished) for one in heard) == 2:
             raise KeyboardInterrupt
 
     heard: list[events.Event] = []

@@ -44,7 +44,7 @@ class Run:
         def sink(event):
             self.events.append(event)
             finished = sum(isinstance(event, events.ItemFinished) for event in self.events)
-            if stop_after is not None and finished == stop_after:
+            if isinstance(event, events.ItemFinished) and finished == stop_after:
                 raise KeyboardInterrupt
 
         items = find_inputs(given or ["photos"], self.job.out)

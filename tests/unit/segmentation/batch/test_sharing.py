@@ -102,6 +102,23 @@ class Run:
         self.notices = [event.text for event in self.events if isinstance(event, events.Noticed)]
 
 
+def on_finished(number, act):
+    """A sink that calls ``act`` once: when the ``number``-th input is finished. Other events come in between."""
+    heard = []
+
+    def sink(event):
+        if isinstance(event, events.ItemFinished):
+            heard.append(event)
+            if len(heard) == number:
+                act()
+
+    return sink
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
 def who():
     """The process, device and input of every attempt at a picture."""
     return [tuple(line.split(" ", 2)) for line in Path("who.txt").read_text().splitlines()]
@@ -136,14 +153,10 @@ def test_every_process_has_a_gpu_of_its_own(stand_in, photos):
 
 @pytest.mark.parametrize("after", [1, 15])
 def test_a_lost_process_loses_no_picture(stand_in, photos, after):
-    heard = []
+    def kill():
+        os.kill(active_children()[0].pid, signal.SIGKILL)
 
-    def kill(event):
-        heard.append(event)
-        if sum(isinstance(event, events.ItemFinished) for event in heard) == after:
-            os.kill(active_children()[0].pid, signal.SIGKILL)
-
-    run = Run(stand_in(slow=0.02), sink=kill)
+    run = Run(stand_in(slow=0.02), sink=on_finished(after, kill))
     assert [record.status for record in run.records] == ["ok"] * 40
     assert sorted(run.finished) == photos
     assert len(run.notices) == 1
@@ -191,15 +204,8 @@ def test_what_a_process_cannot_do_is_told_as_it_is(stand_in, photos):
 
 @pytest.mark.parametrize("after", [1, 10])
 def test_an_interrupted_run_keeps_what_was_finished(stand_in, photos, after):
-    heard = []
-
-    def interrupt(event):
-        heard.append(event)
-        if sum(isinstance(event, events.ItemFinished) for event in heard) == after:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        Run(stand_in(slow=0.05), sink=interrupt)
+        Run(stand_in(slow=0.05), sink=on_finished(after, interrupt))
     assert active_children() == []
     before = [source for _, _, source in who()]
     assert after <= len(before) < 40
