@@ -29,7 +29,7 @@ GREY, RGB, PALETTE = 0, 2, 3
 UP = 2
 STREAM_HEAD = b"\x78\x01"
 BEGUN = 4
-"""Bytes that begin a stream: more than ISA-L writes as a tail of literals (3), no more than its loop leaves over (16)."""
+"""Bytes that begin a stream: more than ISA-L makes a tail of literals (3), no more than its loop leaves over (16)."""
 LAST_BLOCK = b"\x03\x00"
 """An empty last block: the strips before it need not know which of them is the last."""
 

@@ -103,17 +103,17 @@ def test_the_slowest_stage_holds_up_the_others(segmenter, work, monkeypatch, slo
             on_the_way[0] += 1
             most[0] = max(most[0], on_the_way[0])
         if slow == "reading":
-            time.sleep(0.05)
+            time.sleep(0.15)
         return read_picture(*args, **more)
 
     def slowly(*args, **more):
         if slow == "model":
-            time.sleep(0.03)
+            time.sleep(0.08)
         return encode(*args, **more)
 
     def end(*args, **more):
         if slow == "writing":
-            time.sleep(0.05)
+            time.sleep(0.3)
         with lock:
             on_the_way[0] -= 1
         return finish(*args, **more)
@@ -122,11 +122,11 @@ def test_the_slowest_stage_holds_up_the_others(segmenter, work, monkeypatch, slo
     monkeypatch.setattr(pipeline, "OBSERVED_EVERY", 0.1)
     monkeypatch.setattr(segmenter, "finish", end)
     monkeypatch.setattr(segmenter, "encode", slowly)
-    todo, records = work(60, sink=heard.append)
+    todo, records = work(40, sink=heard.append)
     line = Pipeline(segmenter, todo)
     line.run()
-    assert len(records) == 60
-    assert most[0] <= line._ahead + line._behind + 1 < 60
+    assert len(records) == 40
+    assert most[0] <= line._ahead + line._behind + 1 < 40
     named = [event.limit for event in heard if isinstance(event, events.StagesObserved)]
     assert max(set(named), key=named.count) == slow
 
