@@ -49,6 +49,55 @@ def _interpolate(a, b, c, d, ty, tx):
 
 
 @triton.jit
+def _sure(corner, K, down, right, BLOCK: tl.constexpr):
+    """The largest of all prompts' smallest corners, which the winner of any pixel reaches."""
+    bound = tl.full((BLOCK,), -3e38, tl.float32)
+    for start in range(0, K, BLOCK):
+        k = start + tl.arange(0, BLOCK)
+        a, b, c, d = _corner(corner, k, k < K, down, right)
+        bound = tl.maximum(bound, tl.minimum(tl.minimum(a, b), tl.minimum(c, d)))
+    return tl.max(bound, axis=0)
+
+
+@triton.jit
+def _winner(corner, ty, tx, sure, K, down, right, P: tl.constexpr, BLOCK: tl.constexpr):
+    """The highest logit of each pixel (P,) and its prompt; blocks that cannot reach ``sure`` are left out."""
+    best = tl.full((P,), -3.4e38, tl.float32)
+    winner = tl.zeros((P,), tl.int32)
+    for start in range(0, K, BLOCK):
+        k = start + tl.arange(0, BLOCK)
+        a, b, c, d = _corner(corner, k, k < K, down, right)
+        largest = tl.maximum(tl.maximum(a, b), tl.maximum(c, d))
+        if tl.max(largest, axis=0) >= sure:
+            value, at = tl.max(_interpolate(a, b, c, d, ty, tx), axis=1, return_indices=True)
+            better = value > best
+            best = tl.where(better, value, best)
+            winner = tl.where(better, start + at, winner)
+    return best, winner
+
+
+@triton.jit
+def _runner_up(
+    corner, ty, tx, label, groups, slack, K, down, right, GROUPS: tl.constexpr, P: tl.constexpr, BLOCK: tl.constexpr
+):
+    """The highest logit of each pixel (P,) among prompts of labels other than ``label``."""
+    second = tl.full((P,), -3.4e38, tl.float32)
+    for start in range(0, K, BLOCK):
+        k = start + tl.arange(0, BLOCK)
+        a, b, c, d = _corner(corner, k, k < K, down, right)
+        largest = tl.maximum(tl.maximum(a, b), tl.maximum(c, d))
+        if tl.max(largest, axis=0) >= tl.min(second, axis=0) - slack:
+            if GROUPS:
+                label_k = tl.load(groups + k, mask=k < K, other=-1)
+            else:
+                label_k = k
+            value = _interpolate(a, b, c, d, ty, tx)
+            value = tl.where(label_k[None, :] == label[:, None], -3e38, value)
+            second = tl.maximum(second, tl.max(value, axis=1))
+    return second
+
+
+@triton.jit
 def _label_cell(
     logits,
     groups,
@@ -89,47 +138,16 @@ def _label_cell(
         tx = tl.load(tx_W + x, mask=inside, other=0.0)
         corner = logits + row * patch_row + column * K
 
-        bound = tl.full((BLOCK,), -3e38, tl.float32)
-        for start in range(0, K, BLOCK):
-            k = start + tl.arange(0, BLOCK)
-            a, b, c, d = _corner(corner, k, k < K, down, right)
-            bound = tl.maximum(bound, tl.minimum(tl.minimum(a, b), tl.minimum(c, d)))
-        sure = tl.max(bound, axis=0) - slack
-
-        best = tl.full((P,), -3.4e38, tl.float32)
-        winner = tl.zeros((P,), tl.int32)
-        for start in range(0, K, BLOCK):
-            k = start + tl.arange(0, BLOCK)
-            a, b, c, d = _corner(corner, k, k < K, down, right)
-            largest = tl.maximum(tl.maximum(a, b), tl.maximum(c, d))
-            if tl.max(largest, axis=0) >= sure:
-                value, at = tl.max(_interpolate(a, b, c, d, ty, tx), axis=1, return_indices=True)
-                better = value > best
-                best = tl.where(better, value, best)
-                winner = tl.where(better, start + at, winner)
-
+        sure = _sure(corner, K, down, right, BLOCK) - slack
+        best, label = _winner(corner, ty, tx, sure, K, down, right, P, BLOCK)
         if GROUPS:
-            label = tl.load(groups + winner)
-        else:
-            label = winner
+            label = tl.load(groups + label)
         out = y * W + x
         tl.store(labels + out, label, mask=inside)
         if SCORES:
             tl.store(scores + out, best, mask=inside)
         if MARGINS:
-            second = tl.full((P,), -3.4e38, tl.float32)
-            for start in range(0, K, BLOCK):
-                k = start + tl.arange(0, BLOCK)
-                a, b, c, d = _corner(corner, k, k < K, down, right)
-                largest = tl.maximum(tl.maximum(a, b), tl.maximum(c, d))
-                if tl.max(largest, axis=0) >= tl.min(second, axis=0) - slack:
-                    if GROUPS:
-                        label_k = tl.load(groups + k, mask=k < K, other=-1)
-                    else:
-                        label_k = k
-                    value = _interpolate(a, b, c, d, ty, tx)
-                    value = tl.where(label_k[None, :] == label[:, None], -3e38, value)
-                    second = tl.maximum(second, tl.max(value, axis=1))
+            second = _runner_up(corner, ty, tx, label, groups, slack, K, down, right, GROUPS, P, BLOCK)
             tl.store(margins + out, best - second, mask=inside)
 
 

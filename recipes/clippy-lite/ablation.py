@@ -10,11 +10,13 @@ that build.py wrote. Lines go to ablation.csv beside this file.
 import argparse
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import build  # beside this file
 import composites
@@ -34,6 +36,20 @@ from clippy_core.training.anchors import write_anchors
 STEPS = 60
 SMALL_SHARD = 80
 """Samples in a shard whose pictures are to meet in a batch: the parts of some fifteen photographs."""
+PARENTS = {
+    "animal": "animal bird butterfly cat chameleon cheetah cow deer dog duck elephant fish giraffe goat hen horse"
+    " insect kitten leopard lion lizard monkey panda parrot rabbit sheep tiger zebra feathers fur",
+    "person": "boy child face girl hand head hiker man people person woman women men",
+    "plant": "bush bushes dandelion flower flowers forest grass hedge lawn leaf leaves meadow moss palm petals plant"
+    " plants rose tree trees trunk tulip",
+    "building": "building buildings castle church dome house houses palace roof ruins temple tower windmill",
+    "ground": "asphalt dirt floor gravel ground path pavement road sand snow street",
+    "water": "lake pool river sea water waves",
+    "rock": "cliff mountain mountains pebbles rock rocks stone stones",
+    "food": "bread cake chips corn cupcake fruit kiwi lemon orange rice tomato vegetable",
+    "vehicle": "bicycle boat bus car motorcycle ship train truck",
+}
+"""A broader word for the first of these words that a caption has."""
 HERE = Path(__file__).parent
 
 
@@ -76,6 +92,8 @@ VARIANTS: dict[str, tuple[tuple[str, ...], Callable[[Start], None], tuple[str, .
     ),
     "last text layer trained": (LEVELS, _as_it_is, (_frozen_but("text.encoder.encoder.layer.5."),), "both"),
     "parts of one picture together": (LEVELS, _as_it_is, ("data.shuffle_shards=3",), "together"),
+    "children of one parent together": (LEVELS, _as_it_is, ("data.shuffle_shards=3",), "siblings"),
+    "parent against child": (LEVELS, _as_it_is, ("data.shuffle_shards=3",), "parents"),
 }
 
 
@@ -91,26 +109,63 @@ def main() -> None:
         levels, change, settings, kind = VARIANTS[name]
         start = make_start(cache, levels)
         change(start)
-        chosen = [source for source in sources if kind in ("both", "together") or kind in source]
-        if kind == "together":
-            chosen = _in_small_shards(chosen, cache / "shards-small")
+        chosen = [source for source in sources if kind in ("both", *ORDERS) or kind in source]
+        if kind in ORDERS:
+            chosen = _in_small_shards(chosen, cache / f"shards-{kind}", ORDERS[kind])
         trained = _train(cache, name, start, chosen, settings)
         build.towards(start.model, trained, build.TOWARDS_TRAINED)
         _write(name, _figures(start, cache))
 
 
-def _in_small_shards(sources: list[str], folder: Path) -> list[str]:
-    """The same samples in the same order, in shards so small that a batch has many parts of each of its pictures.
+def _by_picture(samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """As they are: parts of one picture are each other's negatives, and harder ones than those of other pictures."""
+    yield from samples
 
-    They are each other's negatives then, and harder ones than those of other pictures: what is beside a dog is no dog.
-    """
+
+def _by_parent(samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Children of one parent word are each other's negatives: what is beside a cat in a batch is a dog, not a wall."""
+    yield from sorted(samples, key=lambda sample: _parent(_said(sample).get("caption", [])))
+
+
+def _with_parents(samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every part is there again under its parent word, which its own word then has to win against."""
+    for sample in samples:
+        yield sample
+        said = _said(sample)
+        captions = said.get("caption", [])
+        if parent := _parent(captions):
+            again = {**said, "caption": [f"a photo of {parent}" if "photo of" in text else parent for text in captions]}
+            yield {**sample, "__key__": f"{sample['__key__']}-parent", "json": json.dumps(again).encode()}
+
+
+ORDERS = {"together": _by_picture, "siblings": _by_parent, "parents": _with_parents}
+
+
+def _said(sample: dict[str, Any]) -> dict[str, Any]:
+    """What the sample of a part says; nothing for a whole picture, whose caption speaks of many things."""
+    return json.loads(sample.get("json", "{}"))
+
+
+def _parent(captions: list[str]) -> str:
+    """The broader word for what captions of one part speak of; empty if there is none, or if it is that word itself."""
+    for word in re.findall("[a-z]+", " ".join(captions[:1]).lower()):
+        for parent, children in PARENTS.items():
+            if word in children.split():
+                return "" if parent in captions else parent
+    return ""
+
+
+def _in_small_shards(
+    sources: list[str], folder: Path, order: Callable[[Iterable[dict[str, Any]]], Iterator[dict[str, Any]]]
+) -> list[str]:
+    """The samples in another order, in shards so small that neighbours meet in a batch."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     small: list[str] = []
     for source in dict.fromkeys(sources):
         stem = Path(source).stem
         with ShardWriter(str(folder / f"{stem}-%03d.tar"), maxcount=SMALL_SHARD, verbose=0) as shard:
-            for sample in WebDataset(source, shardshuffle=False):
+            for sample in order(WebDataset(source, shardshuffle=False)):
                 shard.write({key: value for key, value in sample.items() if key in ("__key__", "jpg", "json", "txt")})
         small += sorted(map(str, folder.glob(f"{stem}-*.tar"))) * sources.count(source)
     return small
