@@ -62,7 +62,8 @@ class Pipeline:
         segmenter: The model.
         work: What to do, and who hears of it.
         on_result: Hears of every picture that was segmented, before its outputs are dropped.
-        stopped: Asked before another input is begun; if true, what was begun is finished and the run ends.
+        stopped: Asked before another input is begun; if true, the pictures that were begun are finished and the run
+            ends. A video may be hours long, so that it is asked before every frame, and the next run begins it anew.
     """
 
     def __init__(
@@ -171,7 +172,7 @@ class Pipeline:
         if first.error is not None:
             self._done(Record(first.item.source, FAILED, error=first.error, seconds=first.seconds))
         elif first.picture is None:
-            self._done(self._video(first.item))
+            self._label_video(first.item)
         else:
             self._encode_and_go_on(batch)
 
@@ -212,17 +213,20 @@ class Pipeline:
         embedding = self._segmenter.encode_batch(inputs, options)
         return [(features_PD, embedding.grid) for features_PD in embedding.patches_BPD]
 
-    def _video(self, item: Input) -> Record:
-        from clippy_core.segmentation.video.labelling import label_video
+    def _label_video(self, item: Input) -> None:
+        from clippy_core.segmentation.video.labelling import Stopped, label_video
 
         start = time.perf_counter()
         try:
-            video = label_video(self._segmenter, item, self._job, self._job.fps)
+            video = label_video(self._segmenter, item, self._job, self._job.fps, self._stopped)
+        except Stopped:
+            return
         except (DataError, OSError) as error:
-            return Record(item.source, FAILED, error=one_line(error), seconds=time.perf_counter() - start)
+            self._done(Record(item.source, FAILED, error=one_line(error), seconds=time.perf_counter() - start))
+            return
         outputs = [str(file.relative_to(self._job.out)) for file in video.files]
         seconds = time.perf_counter() - start
-        return Record(item.source, OK, outputs, seconds=seconds, labels=video.shares, notes=list(video.notes))
+        self._done(Record(item.source, OK, outputs, seconds=seconds, labels=video.shares, notes=list(video.notes)))
 
     # --- after the model ---
 

@@ -9,6 +9,7 @@ Outputs for the stem ``OUT/clip``: ``overlay`` is one video, ``OUT/clip.overlay.
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,10 @@ MAX_FPS = 1000
 def is_video(path: str | os.PathLike[str]) -> bool:
     """Whether a file is taken for a video, by its name."""
     return Path(path).suffix.lower() in SUFFIXES
+
+
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """The run is to end before the video does; of files that cover all frames, none is left."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +83,24 @@ def segment_video(
     return labelled.files
 
 
-def label_video(segmenter: "Segmenter", item: "Input", job: "Job", fps: float | None = None) -> LabelledVideo:
+def label_video(
+    segmenter: "Segmenter",
+    item: "Input",
+    job: "Job",
+    fps: float | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> LabelledVideo:
     """Label the frames of a video and write what the job asks for.
 
+    Args:
+        segmenter: The model.
+        item: The video.
+        job: What to do with it.
+        fps: Frames to look at in a second of the video; None for all.
+        stopped: Asked before every frame.
+
     Raises:
+        Stopped: ``stopped`` said yes.
         UsageError: ``fps`` out of range.
         DataError: It is no video, or breaks off midway; in that case the outputs are there as far as it came.
         OSError: The outputs cannot be written.
@@ -94,9 +113,8 @@ def label_video(segmenter: "Segmenter", item: "Input", job: "Job", fps: float | 
         rate = video.rate if fps is None else min(fps, video.rate)
         outputs = _Outputs(job.out / item.stem, item.source, job.writers, rate)
         try:
-            broken = _label_frames(
-                segmenter, video.frames(fps), round(video.expected * rate / video.rate), job, outputs
-            )
+            expected = round(video.expected * rate / video.rate)
+            broken = _label_frames(segmenter, video.frames(fps), expected, job, outputs, stopped)
             files = outputs.finish(complete=broken is None)
         finally:
             outputs.discard()
@@ -106,7 +124,12 @@ def label_video(segmenter: "Segmenter", item: "Input", job: "Job", fps: float | 
 
 
 def _label_frames(
-    segmenter: "Segmenter", frames: Any, expected: int, job: "Job", outputs: "_Outputs"
+    segmenter: "Segmenter",
+    frames: Any,
+    expected: int,
+    job: "Job",
+    outputs: "_Outputs",
+    stopped: Callable[[], bool],
 ) -> DataError | None:
     """Label every frame and hand it to the outputs; answers with what ended the video too early."""
     written: Future[None] | None = None
@@ -114,6 +137,8 @@ def _label_frames(
     # Frames are drawn and written in their order by one thread, while the next ones are decoded and labelled.
     with ThreadPoolExecutor(1, "clippy-write") as writer:
         while True:
+            if stopped():
+                raise Stopped
             try:
                 frame = next(frames, None)
             except DataError as error:

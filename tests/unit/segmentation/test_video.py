@@ -15,7 +15,8 @@ from PIL import Image
 from clippy_core.errors import DataError, ImageError, UsageError
 from clippy_core.events import Noticed
 from clippy_core.prompts import parse_labels
-from clippy_core.segmentation.batch.run import Job
+from clippy_core.segmentation.batch.pipeline import Pipeline
+from clippy_core.segmentation.batch.run import Job, Work
 from clippy_core.segmentation.inputs import VIDEO, Input
 from clippy_core.segmentation.options import SegmentOptions
 from clippy_core.segmentation.video import overlay as video_overlay
@@ -423,6 +424,29 @@ def test_a_failure_while_writing_leaves_no_half_of_a_file(film, label, tmp_path,
     with pytest.raises(OSError, match="No space left"):
         label(film("a.mp4"), ["overlay", "json", "labelmap"])
     assert written(tmp_path) == set()
+
+
+def test_a_run_that_is_told_to_stop_does_not_wait_for_the_end_of_a_video(film, segmenter, tmp_path):
+    job = Job(parse_labels(LABELS), SegmentOptions(size=64), "tiny", tmp_path / "out", ("overlay", "json", "labelmap"))
+    items = [Input(str(film(f"{name}.mp4")), Path(name), VIDEO) for name in "ab"]
+    asked, records = [], []
+
+    def done(record):
+        records.append(record)
+        return True
+
+    def after_forty_frames():
+        asked.append(None)
+        return len(asked) > 40
+
+    Pipeline(segmenter, Work(items, job, 2, done), stopped=after_forty_frames).run()
+    assert [Path(record.input).name for record in records] == ["a.mp4"]
+    assert len(asked) < 50
+    outputs = {name for name in written(tmp_path) if not name.startswith("b/")}
+    assert outputs == set(records[0].outputs)
+    Pipeline(segmenter, Work(items[1:], job, 2, done)).run()
+    assert records[1].status == "ok"
+    assert written(tmp_path) == {name for record in records for name in record.outputs}
 
 
 def test_leftovers_of_a_killed_run_go(film, label, tmp_path):
