@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import clippy_core
 
@@ -15,6 +16,9 @@ import clippy_core
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # The user's cache is none of the tests' business.
 os.environ.setdefault("CLIPPY_LABEL_CACHE", "0")
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 # Wishes of whoever runs the tests that would change what is printed.
 WISHES = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "PYTHONIOENCODING")
 

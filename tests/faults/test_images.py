@@ -116,7 +116,7 @@ def test_a_png_with_a_flipped_bit_is_refused(damage):
     assert "damaged or truncated" in refusal(bytes(data))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 @pytest.mark.parametrize(
     ("kind", "options"),
@@ -147,7 +147,7 @@ def assert_picture_or_one_line(data):
     assert len(message.splitlines()) == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.binary(max_size=200), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"P6 ", b"II*\0"])
 )

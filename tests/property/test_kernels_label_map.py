@@ -73,21 +73,21 @@ def cases(draw, longest_grid=9, longest_image=64, labels=(1, 2, 3, 7, 40, 150)):
     return draw_logits(rng, h, w, K, kind), size, groups
 
 
-@settings(max_examples=200, deadline=None, database=None)
+@settings(max_examples=200, database=None)
 @given(case=cases())
 def test_numpy_matches_float64(case):
     assert_matches(*case, "numpy")
 
 
 @pytest.mark.parametrize("implementation", ["torch", "reference"])
-@settings(max_examples=30, deadline=None, database=None)
+@settings(max_examples=30, database=None)
 @given(case=cases(longest_image=32))
 def test_torch_matches_float64(implementation, case):
     assert_matches(*case, implementation)
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="needs Triton's interpreter")
-@settings(max_examples=25, deadline=None, database=None)
+@settings(max_examples=25, database=None)
 @given(case=cases(longest_grid=4, longest_image=20, labels=(1, 2, 3, 17, 40)))
 def test_triton_matches_float64(case):
     assert_matches(*case, "triton")
@@ -116,7 +116,7 @@ def test_numpy_on_larger_shapes(grid, size, labels, kind):
 
 
 @pytest.mark.parametrize("implementation", CPU)
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=40, database=None)
 @given(case=cases(longest_image=40, labels=(2, 3, 40)), data=st.data())
 def test_equal_prompts_go_to_the_first(implementation, case, data):
     logits_hwK, size, _ = case
@@ -127,7 +127,7 @@ def test_equal_prompts_go_to_the_first(implementation, case, data):
     assert not (labels_HW == twin).any()
 
 
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=60, database=None)
 @given(case=cases(longest_image=30, labels=(1, 2, 7, 40)), scale=st.sampled_from([1.0, 20.0, 100.0]))
 def test_softmax_matches_float64(case, scale):
     logits_hwK, size, groups = case

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import top_k_accuracy_score
 
@@ -10,7 +10,6 @@ from clippy_core.errors import DataError
 from clippy_core.evaluation.classification import TopK, ranks_of_truth
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_accuracy_is_scikit_learn_s_in_parts_and_whole(seed):
     rng = np.random.default_rng(seed)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
@@ -22,7 +22,6 @@ def random_maps(seed, classes, pictures=3):
         yield truth, predicted
 
 
-@settings(deadline=None)
 @given(seeds, st.integers(2, 7))
 def test_counts_and_figures_are_scikit_learn_s(seed, classes):
     confusion, truths, predictions = Confusion(classes, ignore=255), [], []
@@ -65,7 +64,6 @@ def test_a_perfect_and_a_constant_predictor():
     assert constant.accuracy == 1 / 4
 
 
-@settings(deadline=None)
 @given(seeds)
 def test_parts_add_up_to_the_whole(seed):
     whole, parts = Confusion(5, 255), [Confusion(5, 255), Confusion(5, 255)]

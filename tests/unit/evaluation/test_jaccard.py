@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clippy_core.errors import DataError
@@ -37,7 +37,6 @@ def by_sets(objects, segments):
     return found
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_against_sets_of_pixels(seed):
     rng = np.random.default_rng(seed)
@@ -46,7 +45,6 @@ def test_against_sets_of_pixels(seed):
     assert best_overlaps(objects, segments).tolist() == pytest.approx(by_sets(objects, segments))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_parts_add_up_to_the_whole_in_any_order(seed):
     rng = np.random.default_rng(seed)

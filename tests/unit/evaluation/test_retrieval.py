@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clippy_core.errors import DataError
@@ -26,7 +26,6 @@ def brute_force(cosines_NM, owners_M):
     return of_images, of_texts
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9))
 def test_ranks_are_those_of_a_sort(seed, tile):
     rng = np.random.default_rng(seed)
@@ -39,7 +38,6 @@ def test_ranks_are_those_of_a_sort(seed, tile):
     assert (of_images.tolist(), of_texts.tolist()) == want
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 7, 100]))
 def test_equal_captions_count_against_the_model_whatever_the_tiles(seed, tile):
     rng = np.random.default_rng(seed)

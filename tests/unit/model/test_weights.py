@@ -476,7 +476,7 @@ def test_a_damaged_file_with_a_manifest_that_matches_is_refused(folder, damage, 
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_to_a_header_is_refused_with_one_kind_of_error(saved, tmp_path, tiny_model, data):
     good = (saved / "model.safetensors").read_bytes()
     (header_length,) = struct.unpack("<Q", good[:8])

@@ -73,7 +73,7 @@ def load(folder):
     return json.loads((folder / "coco.json").read_text(encoding="utf-8"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(label_maps())
 def test_masks_are_encoded_as_pycocotools_encodes_them(label_map):
     indices = [index for index in range(5) if (label_map == index).any()]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_similarity
@@ -18,7 +18,6 @@ def by_scikit_learn(features, k):
     return cosine_similarity(features - pca.mean_, pca.components_ * np.sign(largest)).argmax(1)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(64, 16), (20, 40), (49, 49)]), st.integers(1, 8))
 def test_groups_are_scikit_learn_s(seed, shape, k):
     features = np.random.default_rng(seed).normal(size=shape)

@@ -62,7 +62,7 @@ def labels_in(label_map):
 # --- outlines ----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(label_maps())
 def test_filled_again_outlines_are_the_label_map(label_map):
     for index, regions in find_regions(label_map, labels_in(label_map)).items():
@@ -71,7 +71,7 @@ def test_filled_again_outlines_are_the_label_map(label_map):
         assert sum(map(area, rings)) == np.sum(label_map == index)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(label_maps())
 def test_regions_are_apart_turn_the_right_way_and_no_ring_touches_itself(label_map):
     from scipy import ndimage
@@ -173,7 +173,7 @@ def test_nothing_but_undecided_pixels_has_no_outlines(segmentation, tmp_path, na
 # --- LabelMe -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(label_maps())
 def test_a_region_with_holes_as_one_line_is_the_same_region(label_map):
     for index, regions in find_regions(label_map, labels_in(label_map)).items():

@@ -62,7 +62,7 @@ def differences(found: list[Tensor], expected: list[Tensor]) -> list[float]:
     ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(KINDS),
     batch=st.integers(1, 40),

@@ -49,7 +49,7 @@ def difference(one, other):
     crop=st.floats(0.01, 1),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_view_lies_inside(height, width, crop, seed):
     view = draw_view((height, width), crop, True, generator(seed))
     assert view.top >= 0
@@ -190,7 +190,7 @@ def test_an_array_of_the_right_size_passes_unchanged():
     seed=st.integers(0, 1000),
     kind=st.sampled_from(["array", "JPEG"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_box_is_found_again_in_the_square(left, top, width, height, crop, seed, kind):
     """A bright rectangle in a dark picture lies where its box says, whatever crop and mirroring were drawn."""
     box = (left, top, left + width, top + height)

@@ -157,7 +157,7 @@ def test_only_neighbours_in_the_order_of_shards_are_mixed(shards):
 
 
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12), mixed=st.integers(1, 5), epoch=st.integers(0, 9))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_every_number_comes_once(lengths, mixed, epoch):
     source = ShardSource.__new__(ShardSource)
     source._shards, source._mixed = [Shard(str(n)) for n in range(len(lengths))], mixed
