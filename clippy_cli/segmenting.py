@@ -123,7 +123,7 @@ def segment(
             console.Settings.verbosity = console.QUIET
             follow(lambda: _load(choice), job)
             return 0
-    items = find_inputs(inputs, job.out)
+    items = find_inputs(inputs, job.out, job.writers)
     show = show and render.can_show(to_messages=json)
     single = len(items) == 1 and items[0].source == inputs[0]
     if single and items[0].kind != VIDEO and not shared:
@@ -141,7 +141,7 @@ def to_stdout(inputs: Sequence[str], job: "Job", choice: "ModelChoice", *, show:
     (kind,) = job.writers
     if kind not in KINDS:
         raise UsageError(f"--save {kind} is not one picture; accepted with --out -: {', '.join(KINDS)}")
-    items = find_inputs(inputs, job.out)
+    items = find_inputs(inputs, job.out, job.writers)
     if len(items) != 1 or items[0].kind == VIDEO:
         found = "a video" if len(items) == 1 else f"{len(items):,} inputs"
         raise UsageError(f"--out - writes one picture to standard output, but there is {found}; accepted: --out DIR")

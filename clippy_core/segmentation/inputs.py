@@ -4,7 +4,6 @@ import glob
 import io
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from clippy_core.errors import DataError, UsageError
 from clippy_core.images import SUFFIXES
 from clippy_core.segmentation.shards import SUFFIX as SHARD
 from clippy_core.segmentation.shards import read_members, safe_path
+from clippy_core.segmentation.stems import Stems
 from clippy_core.segmentation.walking import absent, inside, is_folder, pictures_below, same
 
 STDIN = "-"
@@ -72,7 +72,7 @@ class _Found:
     fault: str = ""
 
 
-def find_inputs(given: Sequence[str], out: Path) -> list[Input]:
+def find_inputs(given: Sequence[str], out: Path, writers: Sequence[str] = ()) -> list[Input]:
     """Every picture among files, folders, patterns, lists, shards, videos and ``-``, in a stable order, each once.
 
     - A folder is searched to the bottom for files with a picture's suffix; hidden files, the output folder and folders
@@ -86,8 +86,13 @@ def find_inputs(given: Sequence[str], out: Path) -> list[Input]:
 
     The tree is mirrored: below a folder or the fixed part of a pattern, below a shard's name, and for a line of a list
     as it is written. A file named by itself is taken whatever its suffix, even if it does not exist, so that the run
-    can report it. Two inputs whose outputs would coincide keep their suffix (``img.jpg``, ``img.png``), and a number
-    where that is not enough.
+    can report it. Inputs that would write one file keep their suffix (``img.jpg``, ``img.png``), and get a number where
+    that is not enough.
+
+    Args:
+        given: What the user gave.
+        out: The output folder.
+        writers: Names of the outputs, whose endings decide which inputs would write one file.
 
     Raises:
         UsageError: Nothing was given, an empty text, ``-`` more than once, the output folder, or braces that do not
@@ -105,7 +110,7 @@ def find_inputs(given: Sequence[str], out: Path) -> list[Input]:
         for found in _expand(text, out):
             place = -1 if found.place is None else found.place[1]
             unique.setdefault((found.source == STDIN, Path(found.source), place), found)
-    return list(_without_collisions(list(unique.values())))
+    return list(_without_collisions(list(unique.values()), writers))
 
 
 def _expand(text: str, out: Path) -> Iterator[_Found]:
@@ -218,14 +223,8 @@ def _fixed_part(pattern: str) -> Iterator[str]:
         yield part
 
 
-def _without_collisions(found: Sequence[_Found]) -> Iterator[Input]:
-    stems = Counter(one.relative.with_suffix("") for one in found)
-    taken: set[Path] = set()
+def _without_collisions(found: Sequence[_Found], writers: Sequence[str]) -> Iterator[Input]:
+    stems = Stems([one.relative for one in found], writers)
     for one in found:
-        short = one.relative.with_suffix("")
-        stem = short if stems[short] == 1 else one.relative
-        number, candidate = 2, stem
-        while candidate in taken:
-            candidate, number = stem.with_name(f"{stem.name}-{number}"), number + 1
-        taken.add(candidate)
-        yield Input(one.source, candidate, one.kind, one.place, one.fault)
+        stem = stems.take(one.relative, video=one.kind == VIDEO)
+        yield Input(one.source, stem, one.kind, one.place, one.fault)

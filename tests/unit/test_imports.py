@@ -78,6 +78,7 @@ LIGHT = [
     "clippy_core.segmentation.segmenter",
     "clippy_core.segmentation.batch.sharing",
     "clippy_core.segmentation.shards",
+    "clippy_core.segmentation.stems",
     "clippy_core.segmentation.summary.report",
     "clippy_core.segmentation.video.labelling",
     "clippy_core.segmentation.walking",

@@ -1,4 +1,8 @@
-"""One run at a time in an output folder: two would delete each other's temporary files and write one manifest."""
+"""Who may write to an output folder: one run, or any number of pictures by themselves.
+
+Two runs would delete each other's temporary files and write one manifest; a picture by itself would write over what a
+run is about to call finished.
+"""
 
 import os
 import time
@@ -13,10 +17,14 @@ PATIENCE = 5.0
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the folder for the block; the system lets go of it when the process ends, however that happens.
 
     Where the system or its file system knows no such locks, nothing is held.
+
+    Args:
+        folder: The output folder.
+        shared: Together with others who share it.
 
     Raises:
         DataError: Another process holds it.
@@ -28,10 +36,11 @@ def locked(folder: Path) -> Iterator[None]:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         until = time.monotonic() + PATIENCE
         while True:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
                 break
             except BlockingIOError as error:
                 if time.monotonic() > until:

@@ -16,10 +16,11 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, overload
 
 from clippy_core.files import atomic_write, to_json
+from clippy_core.segmentation.writers import FRAGMENTS
 
 NAME = "manifest.jsonl"
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
@@ -40,6 +41,8 @@ class Record:
         seconds: Work on it, without waiting for its turn.
         labels: Share of the pixels of every label that has any, 0…1.
         notes: One line for each thing that was decided for the user.
+        stem: Where the outputs go, relative to the output folder, without a suffix.
+        left: Files of earlier runs on this input, of kinds that this run did not write, which stay as they are.
     """
 
     input: str
@@ -50,6 +53,8 @@ class Record:
     seconds: float = 0.0
     labels: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    stem: str = ""
+    left: list[str] = field(default_factory=list)
 
 
 class Manifest:
@@ -66,7 +71,7 @@ class Manifest:
         self.run = run
         self._places: dict[str, int] = {}
         self._owner: dict[int, str] = {}
-        self._appended: set[str] = set()
+        self._current: set[str] = set()
         self._whole = False
         self._uncommitted, self._committed_at = 0, time.monotonic()
         for place, record in read_records(self.path):
@@ -75,18 +80,63 @@ class Manifest:
     def __contains__(self, source: str) -> bool:
         return source in self._places
 
-    def finished(self, source: str) -> Record | None:
-        """The record of an input that an earlier run with the same settings finished and whose outputs are there."""
+    def finished(self, source: str, stem: str = "") -> Record | None:
+        """The record of an input that an earlier run finished with the same settings, and whose outputs are there.
+
+        Args:
+            source: The input.
+            stem: Where its outputs are to go.
+        """
+        record = self._last(source)
+        if record is None or record.status == FAILED or (record.run, record.stem) != (self.run, stem):
+            return None
+        if not all((self.out / name).is_file() for name in record.outputs):
+            return None
+        self._current.add(source)
+        return record
+
+    def append(self, record: Record) -> Record:
+        """Add a line; a process that is killed now does not lose it.
+
+        What earlier runs wrote for this input and this one did not, such as the mask of a label that is no longer asked
+        for, is removed before, if it is of a kind that this run writes.
+
+        Returns:
+            The record as it was written: failed if one of its outputs is that of another input of this run, which then
+            has failed as well, because only one of them can be there.
+        """
+        before = self._last(record.input)
+        owners = {self._owner.get(hash(name), record.input): name for name in record.outputs}
+        for other in sorted(owners.keys() & self._current - {record.input}):
+            name = owners[other]
+            self._write(Record(other, FAILED, error=_met(other, record.input, name), run=record.run))
+            record = Record(record.input, FAILED, error=_met(record.input, other, name), run=record.run)
+        if before is not None:
+            record = replace(record, left=self._without_stale(before, record))
+        self._write(record)
+        return record
+
+    def _last(self, source: str) -> Record | None:
+        """The last record of an input that counts."""
         if source not in self._places:
             return None
         with open(self.path, "rb") as file:
-            record = _record_at(file, self._places[source])
-        if record is None or record.status == FAILED or record.run != self.run:
-            return None
-        return record if all((self.out / name).is_file() for name in record.outputs) else None
+            return _record_at(file, self._places[source])
 
-    def append(self, record: Record) -> None:
-        """Add a line; a process that is killed now does not lose it."""
+    def _without_stale(self, before: Record, record: Record) -> list[str]:
+        """Remove what the new record's outputs replace; answers with what is left of the earlier ones."""
+        kinds = {_kind(name, record.stem) for name in record.outputs}
+        left = []
+        for name in dict.fromkeys([*before.outputs, *before.left]):
+            if name in record.outputs or self._owner.get(hash(name), record.input) != record.input:
+                continue
+            if _kind(name, before.stem) in kinds and _is_below(name):
+                (self.out / name).unlink(missing_ok=True)
+            else:
+                left.append(name)
+        return left
+
+    def _write(self, record: Record) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab", buffering=0) as file:
             # A killed run may have left half a line; starting on a new one keeps ours readable.
@@ -96,7 +146,7 @@ class Manifest:
             place = file.tell()
             file.write(to_line(record))
         self._add(record, place)
-        self._appended.add(record.input)
+        self._current.add(record.input)
         self._uncommitted += 1
         if self._uncommitted >= COMMIT_LINES or time.monotonic() - self._committed_at > COMMIT_SECONDS:
             self.commit()
@@ -137,7 +187,7 @@ class Manifest:
                     kept[source] = file.tell()
                     lines.seek(self._places[source])
                     file.write(lines.readline().rstrip(b"\n") + b"\n")  # a killed run may have left it without
-                    if source in before or (source in order and source in self._appended):
+                    if source in before or (source in order and source in self._current):
                         places.append(kept[source])
                         flags.append(source in before)
         self._places, self._uncommitted = kept, 0
@@ -217,8 +267,29 @@ def _parse(line: bytes) -> Record | None:
         record = Record(**json.loads(line))
     except (ValueError, TypeError):
         return None
-    lists = all(isinstance(value, list) for value in (record.outputs, record.notes))
-    return record if isinstance(record.input, str) and lists and isinstance(record.labels, dict) else None
+    names = all(isinstance(value, list) for value in (record.outputs, record.left, record.notes))
+    names = names and all(isinstance(name, str) for name in (record.input, record.stem, *record.outputs, *record.left))
+    return record if names and isinstance(record.labels, dict) else None
+
+
+def _met(source: str, other: str, name: str) -> str:
+    return f"{source}: its output {name} is also one of {other}; rename one of the two, or leave out the writer"
+
+
+def _kind(name: str, stem: str) -> tuple[str, ...]:
+    """What sort of output a file is: ``mask``, ``png`` for ``STEM.mask.000-dog.png``, of a frame as well."""
+    path = PurePosixPath(name)
+    if FRAGMENTS in path.parts:
+        return (FRAGMENTS, path.parent.name)
+    tail = name.removeprefix(stem)
+    parts = (path.name if tail.startswith("/") else tail).split(".")[1:]
+    return (parts[0], parts[-1]) if parts else (tail,)
+
+
+def _is_below(name: str) -> bool:
+    """Whether a name leads into the output folder, as all do that this tool wrote."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from clippy_core import events
 from clippy_core.errors import DataError
-from clippy_core.segmentation.batch.manifest import FAILED, OK, Record
+from clippy_core.segmentation.batch.manifest import FAILED, Record
 from clippy_core.segmentation.batch.reading import UNSIZED, Read, Reader, one_line
-from clippy_core.segmentation.batch.run import Work, shares
+from clippy_core.segmentation.batch.run import Work, finished, shares
 from clippy_core.segmentation.inputs import STDIN, Input
 
 if TYPE_CHECKING:
@@ -171,10 +171,10 @@ class Pipeline:
         first = batch[0]
         if first.error is not None:
             self._done(Record(first.item.source, FAILED, error=first.error, seconds=first.seconds))
-        elif first.picture is None:
-            self._label_video(first.item)
-        else:
+        elif first.picture is not None:
             self._encode_and_go_on(batch)
+        elif record := self._label_video(first.item):
+            self._done(record)
 
     def _encode_and_go_on(self, batch: list[Read]) -> None:
         start = time.perf_counter()
@@ -213,20 +213,19 @@ class Pipeline:
         embedding = self._segmenter.encode_batch(inputs, options)
         return [(features_PD, embedding.grid) for features_PD in embedding.patches_BPD]
 
-    def _label_video(self, item: Input) -> None:
+    def _label_video(self, item: Input) -> Record | None:
+        """What became of a video; nothing if the run was told to stop before its end."""
         from clippy_core.segmentation.video.labelling import Stopped, label_video
 
         start = time.perf_counter()
         try:
             video = label_video(self._segmenter, item, self._job, self._job.fps, self._stopped)
+            record = finished(item, self._job, video.files, labels=video.shares, notes=list(video.notes))
         except Stopped:
-            return
+            return None
         except (DataError, OSError) as error:
-            self._done(Record(item.source, FAILED, error=one_line(error), seconds=time.perf_counter() - start))
-            return
-        outputs = [str(file.relative_to(self._job.out)) for file in video.files]
-        seconds = time.perf_counter() - start
-        self._done(Record(item.source, OK, outputs, seconds=seconds, labels=video.shares, notes=list(video.notes)))
+            record = Record(item.source, FAILED, error=one_line(error))
+        return replace(record, seconds=time.perf_counter() - start)
 
     # --- after the model ---
 
@@ -246,14 +245,12 @@ class Pipeline:
         )
         # How long it took differs from run to run, and a repeated run is to leave the same bytes.
         result = replace(result, seconds={})
-        record = Record(source, OK, notes=list(result.picture.notes))
         try:
             files = result.save(self._job.out / read.item.stem, self._job.writers)
+            notes = list(result.picture.notes)
+            record = finished(read.item, self._job, files, labels=shares(result), notes=notes)
         except (DataError, OSError) as error:
             record = Record(source, FAILED, error=one_line(error))
-        else:
-            outputs = [str(file.relative_to(self._job.out)) for file in files]
-            record = replace(record, outputs=outputs, labels=shares(result))
         record = replace(record, seconds=read.seconds + time.perf_counter() - start)
         self._reader.room.leave(read.pixels)
         return _Written(record, result if self._on_result else None)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clippy_core import events
 from clippy_core.errors import ClippyError
@@ -13,9 +13,11 @@ from clippy_core.files import remove_leftovers
 from clippy_core.prompts import Label
 from clippy_core.segmentation.batch.lock import locked
 from clippy_core.segmentation.batch.manifest import FAILED, OK, Manifest, Record, Records, digest
+from clippy_core.segmentation.batch.manifest import NAME as MANIFEST
 from clippy_core.segmentation.batch.parts import take_over, tidy
 from clippy_core.segmentation.inputs import STDIN, Input
 from clippy_core.segmentation.options import SegmentOptions
+from clippy_core.segmentation.writers import FRAGMENTS
 
 if TYPE_CHECKING:
     from clippy_core.segmentation.result import Segmentation
@@ -127,19 +129,33 @@ def alone(load: "Callable[[], Segmenter]", on_result: "Callable[[Segmentation], 
 def segment_one(segmenter: "Segmenter", item: Input, job: Job) -> "tuple[Segmentation, list[Path]]":
     """Segment one picture and write its outputs.
 
+    Where the output folder has the manifest of a run, the picture gets a line there. It belongs to no run, so that the
+    next run over it does it again, as it does those whose outputs were written over.
+
     Raises:
         ImageError: The picture cannot be used.
+        DataError: A run is writing to the output folder.
         OSError: The outputs cannot be written.
     """
-    from clippy_core.segmentation.writers import FRAGMENTS
-
     result = segmenter.segment(item.open(), job.labels, job.options)
     if item.place is not None:
         result = replace(result, source=item.source)
-    files = result.save(job.out / item.stem, job.writers)
-    outputs = [str(file.relative_to(job.out)) for file in files]
-    shown = [file for file in files if FRAGMENTS not in file.parts]
-    return result, shown + _of_the_run(job, [Record(item.source, OK, outputs, labels=shares(result))])
+    job.out.mkdir(parents=True, exist_ok=True)
+    with locked(job.out, shared=True):
+        files = result.save(job.out / item.stem, job.writers)
+        record = finished(item, job, files, labels=shares(result), notes=list(result.picture.notes))
+        if (job.out / MANIFEST).exists():
+            manifest = Manifest(job.out, "")
+            manifest.append(record)
+            manifest.commit()
+        shown = [file for file in files if FRAGMENTS not in file.parts]
+        return result, shown + _of_the_run(job, [record])
+
+
+def finished(item: Input, job: Job, files: Sequence[Path], **about: Any) -> Record:
+    """The record of an input whose outputs were written; ``about`` are further fields of it."""
+    outputs = [file.relative_to(job.out).as_posix() for file in files]
+    return Record(item.source, OK, outputs, stem=item.stem.as_posix(), **about)
 
 
 def shares(result: "Segmentation") -> dict[str, float]:
@@ -188,7 +204,7 @@ def _segment_left(
     counts: Counter[str] = Counter()
 
     def done(record: Record) -> bool:
-        manifest.append(record)
+        record = manifest.append(record)
         counts[record.status] += 1
         sink(events.ItemFinished(record.input, record.status, record.error, record.seconds, tuple(record.notes)))
         return not (job.fail_fast and record.status == FAILED)
@@ -207,14 +223,15 @@ def _segment_left(
 def _clean(job: Job, items: Sequence[Input]) -> None:
     """Remove temporary files wherever outputs of these inputs go."""
     for folder in {job.out, *(job.out / item.stem.parent for item in items)}:
-        remove_leftovers(folder)
+        for place in (folder, *(folder / FRAGMENTS / writer for writer in job.writers)):
+            remove_leftovers(place)
 
 
 def _is_finished(item: Input, job: Job, manifest: Manifest) -> bool:
     # What comes through a pipe today is not what came yesterday.
     if job.overwrite or item.source == STDIN or item.fault:
         return False
-    return manifest.finished(item.source) is not None
+    return manifest.finished(item.source, item.stem.as_posix()) is not None
 
 
 def _of_the_run(job: Job, records: Sequence[Record]) -> list[Path]:

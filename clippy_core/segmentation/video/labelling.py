@@ -19,6 +19,7 @@ from clippy_core import events
 from clippy_core.errors import DataError, UsageError
 from clippy_core.files import remove_leftovers
 from clippy_core.images import Picture
+from clippy_core.segmentation.writers import FRAME, WHOLE_VIDEO
 
 if TYPE_CHECKING:
     from clippy_core.segmentation.batch.run import Job
@@ -172,7 +173,7 @@ class _Outputs:
         self._stem, self._source, self._rate = stem, source, rate
         stem.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(stem)
-        self._each = tuple(name for name in writers if name not in ("overlay", "json"))
+        self._each = tuple(name for name in writers if name not in WHOLE_VIDEO)
         self._video = VideoFile(stem, rate) if "overlay" in writers else None
         self._overlay = FrameOverlay()
         self._timeline = Timeline(stem) if "json" in writers else None
@@ -183,7 +184,7 @@ class _Outputs:
     def add(self, frame: "Frame", result: "Segmentation") -> None:
         """Draw and write one frame."""
         # How long it took differs from run to run; the name is what the frame's own outputs are called.
-        name = f"frame-{frame.number:06d}"
+        name = f"{FRAME}{frame.number:06d}"
         result = replace(result, source=f"{self._source}/{name}", seconds={})
         if self._video is not None and self._video.wants(frame.seconds):
             self._video.write(self._overlay.draw(result), frame.seconds)

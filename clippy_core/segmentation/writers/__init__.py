@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Writer = Callable[["Segmentation", Path], list[Path]]
 Collect = Callable[[Path, Sequence[Path]], list[Path]]
 FRAGMENTS = ".clippy"
+FRAME = "frame-"
+"""How the stems of a video's frames begin, in a folder of the video's stem."""
+WHOLE_VIDEO = frozenset({"overlay", "json"})
+"""Outputs that are one file a video; all others are written for each frame."""
 
 _PACKAGE = "clippy_core.segmentation.writers"
 WRITERS = Registry(
@@ -41,6 +45,19 @@ WRITERS = Registry(
         "csv": (f"{_PACKAGE}.tables:write_csv", "table of the whole run, a row a picture and label"),
     },
 )
+
+ENDINGS = {
+    "overlay": ".overlay.png",
+    "labelmap": ".labels.png",
+    "json": ".json",
+    "scores": ".scores.png",
+    "scoremaps": ".scores.npz",
+    "polygons": ".geojson",
+    "labelme": ".labelme.json",
+}
+"""What our own writers append to a picture's stem, those of one file a picture."""
+RUN_FILES = {"coco": "coco.json", "csv": "summary.csv"}
+"""What our own writers call the file that covers a run."""
 
 
 @dataclass(frozen=True)

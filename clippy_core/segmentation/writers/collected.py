@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, overload
 
-from clippy_core.files import remove_leftovers
 from clippy_core.segmentation.writers import FRAGMENTS, WRITERS
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ def collect(out: Path, writers: Sequence[str], records: "Sequence[Record]") -> l
         merge = getattr(WRITERS.load(name), "collect", None)
         if merge is not None:
             fragments = Fragments(out, name, records)
-            for folder in {fragment.parent for fragment in fragments}:
-                remove_leftovers(folder)
             files += merge(out, fragments)
     return files
 

@@ -12,7 +12,7 @@ from PIL import Image
 from clippy_core.errors import UsageError
 from clippy_core.segmentation.palette import UNDECIDED_COLOUR
 from clippy_core.segmentation.result import Segmentation
-from clippy_core.segmentation.writers import WRITERS, with_suffix
+from clippy_core.segmentation.writers import ENDINGS, RUN_FILES, WRITERS, with_suffix
 from clippy_core.segmentation.writers.stream import picture_bytes
 
 CONTRACT = ["image", "width", "height", "model", "labels", "seconds", "version"]
@@ -246,6 +246,15 @@ def test_every_writer_leaves_no_temporary_file(segmentation, tmp_path):
     files = with_scores(segmentation([[0, 1]])).save(tmp_path / "photo", WRITERS.names())
     assert len(files) == len(set(files)) >= len(WRITERS.names())
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(files)
+
+
+@pytest.mark.parametrize("name", sorted(ENDINGS))
+def test_the_endings_are_those_that_the_writers_append(segmentation, tmp_path, name):
+    assert write(with_scores(segmentation([[0, 1]])), name, tmp_path).name == f"photo{ENDINGS[name]}"
+
+
+def test_writers_without_an_ending_write_several_files_a_picture_or_one_a_run():
+    assert set(WRITERS.names()) - set(ENDINGS) == {"masks", *RUN_FILES}
 
 
 @pytest.mark.parametrize("name", list(WRITERS.names()))

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ class Run:
             if isinstance(event, events.ItemFinished) and finished == stop_after:
                 raise KeyboardInterrupt
 
-        items = find_inputs(given or ["photos"], self.job.out)
+        items = find_inputs(given or ["photos"], self.job.out, self.job.writers)
         self.records = segment_batch(items, self.job, alone(self.load, on_result), sink=sink)
         return [record.status for record in self.records]
 
@@ -348,8 +349,9 @@ def test_an_interruption_within_a_picture_leaves_it_unfinished(run, photos, monk
 
 
 def test_leftovers_of_a_killed_run_are_cleaned(run, photos):
+    run = partial(run, writers=("json", "csv"))
     run()()
-    leftovers = [Path("out", folder, f"{TEMPORARY_PREFIX}abc") for folder in ("", "sub")]
+    leftovers = [Path("out", folder, f"{TEMPORARY_PREFIX}abc") for folder in ("", "sub", "sub/.clippy/csv")]
     for leftover in leftovers:
         leftover.write_bytes(b"half")
     Path("out/sub/e.json").unlink()
@@ -411,3 +413,88 @@ def test_one_picture_leaves_its_outputs_and_no_manifest(run, photos):
     assert result.source == "photos/a.png"
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(path.name for path in files)
     assert not Path("out", NAME).exists()
+
+
+def by_itself(batch, *given):
+    """Segment one picture, as the command does when it is the only input."""
+    (item,) = find_inputs(given, batch.job.out, batch.job.writers)
+    return segment_one(batch.segmenter, item, batch.job)
+
+
+def test_a_picture_by_itself_in_the_folder_of_a_run_is_not_finished_for_the_run(run, photos):
+    run(writers=("masks", "coco", "json"))()
+    before = contents()
+    by_itself(run(writers=("masks", "coco", "json"), labels=parse_labels("cat,car")), "photos/a.png")
+    assert contents() != before
+    assert run(writers=("masks", "coco", "json"))() == ["ok", "skipped", "skipped", "skipped", "skipped"]
+    assert contents() == before
+
+
+def test_a_picture_by_itself_that_is_another_input_of_the_same_name_is_not_that_of_the_run(run, photos, picture_file):
+    run()()
+    before = contents()
+    picture_file("other/a.png", 77)
+    by_itself(run(), "other/a.png")
+    assert contents() != before
+    assert run()() == ["ok", "skipped", "skipped", "skipped", "skipped"]
+    assert contents() == before
+
+
+def test_a_picture_by_itself_does_not_meddle_with_a_run_at_work(run, photos, monkeypatch):
+    from clippy_core.segmentation.batch import lock
+
+    monkeypatch.setattr(lock, "PATIENCE", 0.0)
+    batch = run(writers=("json", "coco"))
+
+    def meanwhile(result):
+        with pytest.raises(DataError, match="out: another run is writing to this folder"):
+            by_itself(run(writers=("json", "coco")), "photos/b.png")
+
+    segment_batch(find_inputs(["photos/a.png"], Path("out")), batch.job, alone(batch.load, meanwhile))
+
+
+def test_pictures_by_themselves_share_a_folder(run, photos, monkeypatch):
+    from clippy_core.segmentation.batch import lock
+
+    monkeypatch.setattr(lock, "PATIENCE", 0.0)
+    batch = run(writers=("json", "coco"))
+    by_itself(batch, "photos/a.png")
+    foreign = Path("out/.clippy/coco", f"{TEMPORARY_PREFIX}of-another-process")
+    foreign.touch()
+    with lock.locked(Path("out"), shared=True):
+        by_itself(batch, "photos/b.png")
+    assert foreign.exists()
+
+
+# --- names that meet ---------------------------------------------------------------------------------------------
+
+
+def test_inputs_of_different_names_never_write_one_file(run, picture_file):
+    for seed, name in enumerate(["photos/a.png", "photos/a.labelme.png", "photos/coco.png"]):
+        picture_file(name, seed)
+    writers = ("json", "labelme", "coco")
+    assert run(writers=writers)() == ["ok"] * 3
+    outputs = [name for line in manifest() for name in line["outputs"]]
+    assert len(outputs) == len(set(outputs)) == 9
+    assert len(json.loads(Path("out/coco.json").read_bytes())["images"]) == 3
+    assert run(writers=writers)() == ["skipped"] * 3
+
+
+def test_a_name_that_must_keep_its_suffix_from_now_on_is_done_again(run, picture_file):
+    picture_file("photos/a.png", 0)
+    run()()
+    picture_file("photos/a.bmp", 1)
+    assert run()() == ["ok", "ok"]
+    assert sorted(contents()) == ["a.bmp.json", "a.bmp.labels.png", "a.png.json", "a.png.labels.png"]
+    Path("photos/a.bmp").unlink()
+    assert run()() == ["ok"]
+    assert {"a.json", "a.labels.png"} < set(contents())
+
+
+def test_other_labels_leave_no_masks_of_the_old_ones(run, photos):
+    run(writers=("masks", "labelmap"))()
+    other = run(writers=("masks", "labelmap"), labels=parse_labels("cat,car"))
+    assert other() == ["ok"] * 5
+    assert set(contents()) == {name for line in manifest() for name in line["outputs"]}
+    run(out=Path("fresh"), writers=("masks", "labelmap"), labels=parse_labels("cat,car"))()
+    assert contents() == contents("fresh")

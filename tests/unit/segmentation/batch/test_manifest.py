@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -63,14 +64,114 @@ def test_a_later_line_replaces_an_earlier_one(tmp_path):
 
 
 def test_an_input_whose_outputs_were_written_over_is_not_finished(tmp_path):
+    Manifest(tmp_path, "r1").append(done(tmp_path, "first/img.jpg", "img.json", "img.labels.png"))
     manifest = Manifest(tmp_path, "r1")
-    manifest.append(done(tmp_path, "first/img.jpg", "img.json", "img.labels.png"))
     manifest.append(done(tmp_path, "second/img.jpg", "img.json"))
     for again in (manifest, Manifest(tmp_path, "r1")):
         assert again.finished("first/img.jpg") is None
         assert again.finished("second/img.jpg") is not None
     manifest.rewrite(["first/img.jpg"])
     assert Manifest(tmp_path, "r1").finished("first/img.jpg") is None
+
+
+@pytest.mark.parametrize("first", ["done in this run", "done before"])
+def test_of_two_inputs_of_a_run_that_write_one_file_none_is_finished(tmp_path, first):
+    manifest = Manifest(tmp_path, "r1")
+    manifest.append(done(tmp_path, "a.jpg", "a.json", "both.txt"))
+    if first == "done before":
+        manifest = Manifest(tmp_path, "r1")
+        assert manifest.finished("a.jpg") is not None
+    written = manifest.append(done(tmp_path, "b.jpg", "b.json", "both.txt"))
+    assert (written.status, written.outputs) == (FAILED, [])
+    assert [(record.input, record.status, record.error) for record in manifest.rewrite(["a.jpg", "b.jpg"])] == [
+        (
+            source,
+            FAILED,
+            f"{source}: its output both.txt is also one of {other}; rename one of the two, or leave out the writer",
+        )
+        for source, other in (("a.jpg", "b.jpg"), ("b.jpg", "a.jpg"))
+    ]
+    again = Manifest(tmp_path, "r1")
+    assert again.finished("a.jpg") is None
+    assert again.finished("b.jpg") is None
+
+
+def test_an_input_whose_outputs_go_elsewhere_now_is_not_finished(tmp_path):
+    record = replace(done(tmp_path, "a.jpg", "a.json"), stem="a")
+    Manifest(tmp_path, "r1").append(record)
+    assert Manifest(tmp_path, "r1").finished("a.jpg", "a") == record
+    assert Manifest(tmp_path, "r1").finished("a.jpg", "a.jpg") is None
+
+
+# --- files of earlier runs ---------------------------------------------------------------------------------------
+
+
+def redone(out, before, after, *, status=OK):
+    """What is there once an input that had written ``before`` has written ``after``, and the last record."""
+    Manifest(out, "r1").append(replace(done(out, "p/a.b.jpg", *before), stem="a.b"))
+    record = replace(done(out, "p/a.b.jpg", *after, run="r2"), stem="a.b", status=status)
+    record = Manifest(out, "r2").append(record)
+    return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} - {NAME}, record
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "left"),
+    [
+        pytest.param(["a.b.mask.000-dog.png", "a.b.json"], ["a.b.mask.000-cat.png", "a.b.json"], [], id="a mask"),
+        pytest.param(["a.b.json", "a.b.labels.png"], ["a.b.json"], ["a.b.labels.png"], id="a kind that is not written"),
+        pytest.param(["a.b.scores.npz"], ["a.b.scores.png"], ["a.b.scores.npz"], id="two kinds of one name"),
+        pytest.param(["a.b.labelme.json"], ["a.b.json"], ["a.b.labelme.json"], id="corrected by hand, perhaps"),
+        pytest.param(
+            ["a.b/frame-000000.labels.png", "a.b/frame-000001.labels.png", "a.b.overlay.mp4"],
+            ["a.b/frame-000000.labels.png"],
+            ["a.b.overlay.mp4"],
+            id="a frame",
+        ),
+        pytest.param([".clippy/csv/a.b.csv"], [".clippy/coco/a.b.jsonl"], [".clippy/csv/a.b.csv"], id="a fragment"),
+        pytest.param(["plugin-output"], ["a.b.json"], ["plugin-output"], id="a name of another package"),
+    ],
+)
+def test_what_an_earlier_run_wrote_goes_if_its_kind_is_written_anew(tmp_path, before, after, left):
+    files, record = redone(tmp_path, before, after)
+    assert files == {*after, *left}
+    assert record.left == left
+
+
+def test_what_an_earlier_run_wrote_under_another_stem_goes(tmp_path):
+    Manifest(tmp_path, "r1").append(replace(done(tmp_path, "p/a.jpg", "a.json"), stem="a"))
+    record = Manifest(tmp_path, "r1").append(replace(done(tmp_path, "p/a.jpg", "a.jpg.json"), stem="a.jpg"))
+    assert not (tmp_path / "a.json").exists()
+    assert record.left == []
+
+
+def test_what_is_left_is_remembered_until_its_kind_is_written_anew(tmp_path):
+    redone(tmp_path, ["a.b.mask.000-dog.png"], ["a.b.json"])
+    Manifest(tmp_path, "r2").rewrite(["p/a.b.jpg"])
+    last = replace(done(tmp_path, "p/a.b.jpg", "a.b.mask.000-cat.png", run="r3"), stem="a.b")
+    assert Manifest(tmp_path, "r3").append(last).left == ["a.b.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.b.json", "a.b.mask.000-cat.png", NAME]
+
+
+def test_a_failure_removes_nothing(tmp_path):
+    files, record = redone(tmp_path, ["a.b.json", "a.b.mask.000-dog.png"], [], status=FAILED)
+    assert files == set(record.left) == {"a.b.json", "a.b.mask.000-dog.png"}
+
+
+def test_a_file_that_is_another_inputs_by_now_stays(tmp_path):
+    Manifest(tmp_path, "r1").append(replace(done(tmp_path, "first/a.jpg", "a.mask.0.png"), stem="a"))
+    Manifest(tmp_path, "r1").append(replace(done(tmp_path, "second/a.jpg", "a.mask.0.png"), stem="a"))
+    Manifest(tmp_path, "r2").append(replace(done(tmp_path, "first/a.jpg", "a.jpg.mask.1.png"), stem="a.jpg"))
+    assert (tmp_path / "a.mask.0.png").exists()
+
+
+@pytest.mark.parametrize("name", ["../precious.json", "sub/../../precious.json"])
+def test_nothing_outside_the_output_folder_is_removed(tmp_path, name):
+    out = tmp_path / "out"
+    (out / "sub").mkdir(parents=True)
+    (tmp_path / "precious.json").write_bytes(b"")
+    Manifest(out, "r1").append(Record("a.jpg", OK, [name, str(tmp_path / "precious.json")], run="r1", stem="a"))
+    Manifest(out, "r2").append(replace(done(out, "a.jpg", "a.json", run="r2"), stem="a"))
+    assert (tmp_path / "precious.json").exists()
 
 
 def test_rewriting_puts_the_inputs_in_their_order_and_keeps_earlier_ones(tmp_path):
@@ -121,6 +222,9 @@ def test_a_line_that_is_whole_but_for_its_line_break_counts(tmp_path):
         b'{"input": 7, "status": "ok"}',
         b'{"input": ["a.jpg"], "status": "ok"}',
         b'{"input": "a.jpg", "status": "ok", "outputs": null}',
+        b'{"input": "a.jpg", "status": "ok", "outputs": [7]}',
+        b'{"input": "a.jpg", "status": "ok", "stem": null}',
+        b'{"input": "a.jpg", "status": "ok", "left": [null]}',
         b'{"input": "a.jpg", "status": "ok", "colour": "blue"}',
         b'{"input": "\xff.jpg", "status": "ok"}',
         b"\0\0\0\0",

@@ -1,0 +1,51 @@
+"""No two inputs of a run write one file, whatever they are called."""
+
+from pathlib import Path
+
+import pytest
+
+from clippy_core.segmentation.stems import Stems
+
+DEFAULT = ("overlay", "labelmap", "json")
+
+
+def stems(names, writers=DEFAULT):
+    """The stem of each name, a name with ``.mp4`` being a video."""
+    paths = [Path(name) for name in names]
+    dealt = Stems(paths, writers)
+    return [dealt.take(path, video=path.suffix == ".mp4").as_posix() for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("names", "writers", "expected"),
+    [
+        pytest.param(["a.jpg", "a.labelme.jpg"], ("json", "labelme"), ["a.jpg", "a.labelme.jpg"], id="labelme"),
+        pytest.param(["a.labelme.jpg", "a.jpg"], ("json", "labelme"), ["a.labelme.jpg", "a.jpg"], id="the other first"),
+        pytest.param(["a.jpg", "a.labelme.jpg"], ("labelmap", "json"), ["a", "a.labelme"], id="without labelme"),
+        pytest.param(["a.jpg", "a.labelme.jpg"], ("labelmap", "labelme"), ["a", "a.labelme"], id="without json"),
+        pytest.param(["x/a.jpg", "y/a.labelme.jpg"], ("json", "labelme"), ["x/a", "y/a.labelme"], id="two folders"),
+        pytest.param([".labelme.jpg", "b.jpg"], ("json", "labelme"), [".labelme", "b"], id="nothing before the dot"),
+        pytest.param(
+            ["a.jpg", "a.png", "a.jpg.labelme.png"],
+            ("json", "labelme"),
+            ["a.jpg", "a.png", "a.jpg.labelme-2"],
+            id="a kept suffix makes another meeting",
+        ),
+        pytest.param(["coco.jpg", "x/coco.jpg"], ("json", "coco"), ["coco.jpg", "x/coco"], id="named as the data set"),
+        pytest.param(["coco.jpg"], DEFAULT, ["coco"], id="no data set"),
+        pytest.param(["coco.jpg", "summary.jpg"], ("labelmap", "coco", "csv"), ["coco", "summary"], id="other endings"),
+        pytest.param(["v.mp4", "v/frame-000000.jpg"], DEFAULT, ["v.mp4", "v/frame-000000"], id="a video's frames"),
+        pytest.param(["v/frame-000000.jpg", "v.mp4"], DEFAULT, ["v/frame-000000", "v.mp4"], id="frames, the other way"),
+        pytest.param(["v.mp4", "v/cover.jpg"], DEFAULT, ["v", "v/cover"], id="no frame"),
+        pytest.param(["v.mp4", "v/frame-000000.jpg"], ("overlay", "json"), ["v", "v/frame-000000"], id="one video out"),
+        pytest.param(
+            ["v.mp4", "v/frame-1.jpg", "v.mp4/frame-1.jpg"],
+            DEFAULT,
+            ["v.mp4-2", "v/frame-1", "v.mp4/frame-1"],
+            id="a folder called like the video",
+        ),
+        pytest.param(["photo.2024.01.jpg", "photo.2024.jpg"], DEFAULT, ["photo.2024.01", "photo.2024"], id="dots"),
+    ],
+)
+def test_a_suffix_is_kept_where_two_files_would_be_one(names, writers, expected):
+    assert stems(names, writers) == expected
