@@ -142,11 +142,10 @@ def segment(
     chosen = options.segment_options(
         size, template, background, window, stride, score_map=scored, max_pixels=max_pixels, refine=refine
     )
-    weights = model if checkpoint is None else f"{model} with {checkpoint}"
-    job = Job(parsed, chosen, weights, out, writers, overwrite, fail_fast, fps, summary, batch)
     choice = ModelChoice(model, checkpoint, device, precision, runtime)
     crew = segmenting.Sharing(gpus, jobs, cluster)
     crew.check(device, show=show)
+    job = Job(parsed, chosen, choice.fingerprint(), out, writers, overwrite, fail_fast, fps, summary, batch)
     if out == STDOUT:
         shared = crew.several or segmenting.is_shared_from_outside()
         _check_stdout(writers, {"--json": json, "--summary": summary, "--gpus, --jobs or --cluster": shared})

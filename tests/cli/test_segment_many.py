@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clippy_core.model.presets import find
+
 SMALL = ["--size", "64", "--device", "cpu"]
 LABELS = ["-l", "sky,grass"]
 
@@ -31,6 +33,27 @@ def _written(folder: str = "clippy-out") -> set[str]:
 def _records(folder: str = "clippy-out") -> dict[str, dict[str, Any]]:
     lines = Path(folder, "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     return {record["input"]: record for record in map(json.loads, lines)}
+
+
+# --- what is finished ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (["--model", "copy"], "0 done · 2 finished before · 0 failed"),
+        (["--max-pixels", "5000"], "0 done · 2 finished before · 0 failed"),
+        (["--precision", "bf16"], "2 done · 0 finished before · 0 failed"),
+        (["--runtime", "torch"], "2 done · 0 finished before · 0 failed"),
+    ],
+)
+def test_a_run_is_known_again_by_what_decides_its_outputs(clippy: Any, draw: Draw, more: list[str], line: str) -> None:
+    draw(Path("p/a.png"))
+    draw(Path("p/b.png"))
+    Path("copy").symlink_to(find("clippy-lite"))
+    command = ["segment", "p", *LABELS, "--save", "labelmap", *SMALL]
+    assert "2 done" in clippy(*command).err
+    assert line in clippy(*command, *more).err
 
 
 # --- inputs ------------------------------------------------------------------------------------------------------

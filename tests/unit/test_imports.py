@@ -56,6 +56,7 @@ LIGHT = [
     "clippy_core.meeting",
     "clippy_core.model.embedding_cache",
     "clippy_core.model.engine",
+    "clippy_core.model.fingerprint",
     "clippy_core.model.graphs",
     "clippy_core.model.onnx_engine",
     "clippy_core.model.onnx_towers",

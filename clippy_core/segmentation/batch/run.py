@@ -33,7 +33,7 @@ class Job:
     Attributes:
         labels: What to look for.
         options: How.
-        model: Name or path of the model; only told apart, never opened.
+        model: What tells the model from others: :meth:`ModelChoice.fingerprint`, or any text of the caller's.
         out: Output folder.
         writers: Names of the outputs to write.
         overwrite: Do finished inputs again.
@@ -59,6 +59,7 @@ class Job:
         settings = asdict(self)
         for name in WITHOUT_EFFECT_ON_OUTPUTS:
             settings.pop(name)
+        settings["options"].pop("max_pixels")  # whoever raises it wants the pictures that were refused
         return digest(settings)
 
 
@@ -71,6 +72,16 @@ class ModelChoice:
     device: str = "auto"
     precision: str = "auto"
     runtime: str = "auto"
+
+    def fingerprint(self) -> str:
+        """What tells this choice from others: the model's contents, and the number format and runtime asked for.
+
+        Raises:
+            ClippyError: As ``clippy_core.load``, for what can be said without loading.
+        """
+        from clippy_core.model.fingerprint import fingerprint
+
+        return f"{fingerprint(self.model, self.checkpoint)} {self.precision} {self.runtime}"
 
     def load(self) -> "Segmenter":
         """The model, ready to segment; raises as ``clippy_core.load``."""

@@ -168,7 +168,12 @@ def test_other_settings_make_every_input_unfinished(run, photos, changes):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"fail_fast": True}, {"options": SegmentOptions(score_map=True, background="none")}]
+    "changes",
+    [
+        {"fail_fast": True},
+        {"options": SegmentOptions(score_map=True, background="none")},
+        {"options": SegmentOptions(score_map=True, max_pixels=1_000_000)},
+    ],
 )
 def test_settings_that_do_not_change_the_outputs_leave_inputs_finished(run, photos, changes):
     run()("photos/a.png", "photos/b.png")
