@@ -56,7 +56,7 @@ def print_outputs(files: Sequence[Path], seconds: Mapping[str, float]) -> None:
     console.notice(f"{steps} · total {sum(seconds.values()):.2f} s")
 
 
-def print_batch(records: "Sequence[Record]", out: Path, files: Sequence[Path] = ()) -> None:
+def print_batch(records: "Sequence[Record]", out: Path, files: Sequence[Path] = (), untried: int = 0) -> None:
     """How a run over several inputs ended: files that cover it, failures by name, and how to try them again."""
     from rich import box
     from rich.table import Table
@@ -68,9 +68,9 @@ def print_batch(records: "Sequence[Record]", out: Path, files: Sequence[Path] = 
         counts[record.status] += 1
         if record.status == "failed" and len(failed) < MAX_FAILURES:
             failed.append(record)
-    console.notice(
-        f"{counts['ok']} done · {counts['skipped']} finished before · {counts['failed']} failed · outputs in {out}"
-    )
+    parts = [f"{counts['ok']} done", f"{counts['skipped']} finished before", f"{counts['failed']} failed"]
+    parts += [f"{untried:,} not tried"] if untried else []
+    console.notice(" · ".join([*parts, f"outputs in {out}"]))
     if not failed:
         return
     table = Table(box=box.SIMPLE_HEAD, title="failed", title_style="bold red", title_justify="left", pad_edge=False)
@@ -81,7 +81,7 @@ def print_batch(records: "Sequence[Record]", out: Path, files: Sequence[Path] = 
     if counts["failed"] > MAX_FAILURES:
         table.add_row(f"… and {counts['failed'] - MAX_FAILURES:,} more", _plain(f"all are in {out / 'manifest.jsonl'}"))
     console.messages().print(table)
-    console.notice("the same command again tries only the failed ones")
+    console.notice(f"the same command again tries only the {'rest' if untried else 'failed ones'}")
 
 
 def print_shares(records: "Sequence[Record]", job: "Job") -> None:
@@ -128,7 +128,9 @@ def run_document(images: list[dict[str, Any]], seconds: Mapping[str, float]) -> 
     }
 
 
-def batch_document(records: "Sequence[Record]", out: Path, files: Sequence[Path] = ()) -> dict[str, Any]:
+def batch_document(
+    records: "Sequence[Record]", out: Path, files: Sequence[Path] = (), untried: int = 0
+) -> dict[str, Any]:
     """The ``--json`` document of a run over several inputs; details of each lie in its own ``.json`` output."""
     images = [
         {
@@ -141,7 +143,7 @@ def batch_document(records: "Sequence[Record]", out: Path, files: Sequence[Path]
         for record in records
     ]
     document = run_document(images, {"total": sum(image["seconds"] for image in images)})
-    return {**document, "files": [str(file) for file in files]}
+    return {**document, "untried": untried, "files": [str(file) for file in files]}
 
 
 def can_show(*, to_messages: bool) -> bool:

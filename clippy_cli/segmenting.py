@@ -216,14 +216,14 @@ def _many(
             records = segment_batch(items, job, crew or alone(load, on_result if show else None), sink=progress)
     except KeyboardInterrupt:
         raise typer.Abort("the same command again does what is left") from None
-    failed = sum(record.status == "failed" for record in records)
+    failed, untried = sum(record.status == "failed" for record in records), len(items) - len(records)
     if json:
-        console.print_json(render.batch_document(records, job.out, progress.files))
+        console.print_json(render.batch_document(records, job.out, progress.files, untried))
     elif single and failed:
         raise DataError(records[0].error or "")
     else:
         render.print_shares(records, job)
-        render.print_batch(records, job.out, progress.files)
+        render.print_batch(records, job.out, progress.files, untried)
     if not failed:
         return 0
     return DATA if failed == len(records) else PARTIAL

@@ -4,6 +4,7 @@ Everything is written to a temporary name in the target's own folder, flushed to
 disk or a signal leaves the old file as it was and at most one temporary file, which the next run may delete.
 """
 
+import errno
 import json
 import os
 import secrets
@@ -22,7 +23,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     Missing parent folders are made. The file keeps the permissions the process's umask gives to new files.
 
     Raises:
-        OSError: The folder or the file cannot be written; an existing file of that name is untouched.
+        OSError: The folder or the file cannot be written, which is called by the name it was to get; an existing file
+            of that name is untouched.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,9 +35,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and (error.filename == str(temporary) or _is_about_room(error)):
+            error.filename, error.filename2 = str(path), None
         raise
+
+
+def _is_about_room(error: OSError) -> bool:
+    """Whether an error that names no file means that there is no room for what was written."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

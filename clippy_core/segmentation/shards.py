@@ -38,6 +38,7 @@ class Member:
 def read_members(path: Path) -> Iterator[Member]:
     """Every picture of an archive in its order, and at the end its fault, if it has one."""
     names: Counter[str] = Counter()
+    place = 0
     try:
         with tarfile.open(path, "r:") as archive:
             whole = os.stat(path).st_size
@@ -45,16 +46,17 @@ def read_members(path: Path) -> Iterator[Member]:
                 if not member.isreg() or member.sparse is not None:
                     continue
                 if member.offset_data + member.size > whole:
-                    yield Member(fault=f"the file ends in the middle of {member.name!r}")
+                    yield Member(fault=f"the file ends at byte {whole:,}, in the middle of {member.name!r}")
                     return
                 if PurePosixPath(member.name).suffix.lower() in SUFFIXES:
                     names[member.name] += 1
                     number = f"#{names[member.name]}" if names[member.name] > 1 else ""
                     yield Member(f"{member.name}{number}", member.offset_data, member.size)
+                place = archive.offset  # type: ignore[attr-defined]
                 archive.members.clear()  # type: ignore[attr-defined]
             fault = _fault_at(path, archive.offset)  # type: ignore[attr-defined]
     except tarfile.TarError as error:
-        fault = f"not a tar file, or damaged ({error})"
+        fault = f"not a tar file, or damaged at byte {place:,} ({error})"
     except OSError as error:
         fault = f"cannot be read ({error.strerror or error})"
     if not fault and not names:
@@ -75,7 +77,7 @@ def _fault_at(path: Path, place: int) -> str:
         file.seek(place)
         block = file.read(BLOCK)
     if not block:
-        return "the file ends without the mark that ends an archive; members may be missing"
+        return f"the file ends at byte {place:,} without the mark that ends an archive; members may be missing"
     if block.strip(b"\0"):
         return f"damaged header at byte {place:,}; what follows it is left out"
     return ""

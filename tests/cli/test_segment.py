@@ -214,10 +214,16 @@ def test_fail_fast_stops_at_the_first_failure(clippy: Any, draw: Draw) -> None:
     for name in ("1.jpg", "3.jpg"):
         draw(Path("photos", name))
     Path("photos/2.jpg").write_text("no picture")
-    done = clippy("segment", "photos", "-l", "sky,grass", "--fail-fast", "--save", "json", *SMALL, "--json")
+    command = ["segment", "photos", "-l", "sky,grass", "--fail-fast", "--save", "json", *SMALL]
+    done = clippy(*command, "--json")
     assert done.code == 3
-    assert [image["status"] for image in json.loads(done.out)["images"]] == ["ok", "failed"]
+    document = json.loads(done.out)
+    assert [image["status"] for image in document["images"]] == ["ok", "failed"]
+    assert document["untried"] == 1
     assert _written() == {"1.json", "manifest.jsonl"}
+    told = clippy(*command).err
+    assert "0 done · 1 finished before · 1 failed · 1 not tried · outputs in clippy-out" in told
+    assert told.endswith("the same command again tries only the rest\n")
 
 
 def test_standard_input_is_a_picture_like_any_other(clippy: Any, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,10 @@ def test_a_shard_is_a_folder_of_pictures_and_what_is_wrong_with_it_is_a_failed_l
     assert json.loads(Path("in/out/s-0/evil.json").read_text())["image"] == "s-0.tar/../../evil.png"
     records = _records("in/out")
     assert [source for source, record in records.items() if record["status"] == "failed"] == ["s-1.tar"]
-    assert records["s-1.tar"]["error"] == "s-1.tar: the file ends in the middle of '1.png'"
+    assert (
+        records["s-1.tar"]["error"]
+        == f"s-1.tar: the file ends at byte {Path('s-1.tar').stat().st_size:,}, in the middle of '1.png'"
+    )
     labels = [np.asarray(Image.open(f"in/out/{stem}.labels.png")) for stem in ("s-0/0", "s-1/0")]
     assert np.array_equal(*labels)
 

@@ -74,6 +74,24 @@ def test_a_full_disk_at_the_last_moment_keeps_the_old_file(monkeypatch, old, fai
     assert_untouched(old)
 
 
+@pytest.mark.parametrize("failing", ["fsync", "replace", "open"])
+def test_an_error_names_the_file_that_was_to_be_written(monkeypatch, old, failing):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *(map(str, arguments) if failing == "replace" else ()))
+
+    if failing == "open":
+        old = old.parent / "f" / "result.json"
+        old.parent.mkdir()
+        old.parent.chmod(0o500)
+        if os.access(old.parent, os.W_OK):
+            pytest.skip("this user may write everywhere")
+    else:
+        monkeypatch.setattr(os, failing, full)
+    with pytest.raises(OSError, match=r"result\.json") as caught:
+        write_bytes(old, b"new")
+    assert (caught.value.filename, caught.value.filename2) == (str(old), None)
+
+
 WRITE_TOO_MUCH = """
 import resource, signal, sys
 from clippy_core.files import write_bytes

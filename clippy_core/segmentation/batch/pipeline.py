@@ -224,7 +224,7 @@ class Pipeline:
         except Stopped:
             return None
         except (DataError, OSError) as error:
-            record = Record(item.source, FAILED, error=one_line(error))
+            record = Record(item.source, FAILED, error=one_line(error, item.source))
         return replace(record, seconds=time.perf_counter() - start)
 
     # --- after the model ---
@@ -250,7 +250,7 @@ class Pipeline:
             notes = list(result.picture.notes)
             record = finished(read.item, self._job, files, labels=shares(result), notes=notes)
         except (DataError, OSError) as error:
-            record = Record(source, FAILED, error=one_line(error))
+            record = Record(source, FAILED, error=one_line(error, source))
         record = replace(record, seconds=read.seconds + time.perf_counter() - start)
         self._reader.room.leave(read.pixels)
         return _Written(record, result if self._on_result else None)

@@ -104,7 +104,7 @@ class Reader:
         try:
             picture = read_picture(item.open(), max_pixels=self._options.max_pixels)
         except (DataError, OSError) as error:
-            return Read(item, time.perf_counter() - start, error=one_line(error))
+            return Read(item, time.perf_counter() - start, error=one_line(error, item.source))
         self.room.enter(picture.size[0] * picture.size[1])
         pixels_HW3, size = self.resized(picture.pixels_HW3)
         return Read(item, time.perf_counter() - start, picture, pixels_HW3, size)
@@ -121,6 +121,15 @@ class Reader:
         return np.asarray(image), (height, width)
 
 
-def one_line(error: Exception) -> str:
-    """What an exception says, on one line."""
-    return " ".join(str(error).split())
+def one_line(error: DataError | OSError, source: str) -> str:
+    """Why an input failed, beginning with its name.
+
+    Args:
+        error: What was raised over it.
+        source: The input.
+    """
+    if not isinstance(error, OSError):
+        return " ".join(str(error).split())
+    name = error.filename if error.filename2 is None else error.filename2
+    reason = error.strerror or str(error)
+    return f"{source}: {reason}" if name in (None, source) else f"{source}: {name}: {reason}"

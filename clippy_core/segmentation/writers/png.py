@@ -9,7 +9,7 @@ The same pixels give the same bytes, wherever and whenever they are written. ISA
 main loop, when it is the one to begin a stream, hashes the third position from a register that still holds the address
 of the stream's own state (``write_first_byte`` in ``igzip_icf_body_h1_gr_bt.asm``, ISA-L 2.32.1), so that one stream in
 some thousands finds other matches. The routine that ends a stream begins one correctly, and it is given the few bytes
-that the main loop will not take; that costs some ten bytes a strip.
+that the main loop will not take; that costs six to eight bytes a strip.
 """
 
 import os

@@ -220,11 +220,15 @@ def _cut(place):
     ("spoil", "sound", "fault"),
     [
         pytest.param(_flip, 2, "damaged header at byte 2,048", id="flipped byte in a header"),
-        pytest.param(_cut(lambda p: _header_at(p, 2)), 2, "without the mark that ends", id="cut between members"),
-        pytest.param(_cut(lambda p: _header_at(p, 2) + 515), 2, "in the middle of 'c.jpg'", id="cut in a member"),
+        pytest.param(
+            _cut(lambda p: _header_at(p, 2)), 2, "at byte 2,048 without the mark that ends", id="cut between members"
+        ),
+        pytest.param(
+            _cut(lambda p: _header_at(p, 2) + 515), 2, "at byte 2,563, in the middle of 'c.jpg'", id="cut in a member"
+        ),
         pytest.param(_cut(lambda p: _header_at(p, 2) + 100), 2, "damaged header|middle", id="cut in a header"),
-        pytest.param(lambda p: p.write_bytes(b""), 0, "not a tar file, or damaged", id="empty"),
-        pytest.param(lambda p: p.write_text("<html>404</html>"), 0, "not a tar file, or damaged", id="HTML"),
+        pytest.param(lambda p: p.write_bytes(b""), 0, "not a tar file, or damaged at byte 0", id="empty"),
+        pytest.param(lambda p: p.write_text("<html>404</html>"), 0, "not a tar file, or damaged at byte 0", id="HTML"),
         pytest.param(lambda p: write_shard(p, "a.txt"), 0, "no picture in this archive", id="no picture"),
         pytest.param(Path.unlink, 0, "No such file", id="missing"),
     ],

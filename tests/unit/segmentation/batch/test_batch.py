@@ -1,5 +1,6 @@
 """Many pictures, unattended: one bad picture is one line, what is finished stays finished, whatever interrupts."""
 
+import errno
 import io
 import json
 import os
@@ -275,7 +276,20 @@ def test_an_output_that_cannot_be_written_fails_that_input_only(run, photos):
     Path("out").mkdir()
     Path("out/sub").write_text("a file where a folder is needed")
     assert run()() == ["ok", "ok", "ok", "ok", "failed"]
-    assert "out/sub" in manifest()[4]["error"]
+    assert manifest()[4]["error"] == "photos/sub/e.png: out/sub: File exists"
+
+
+def test_a_full_disk_is_told_by_the_outputs_name(run, photos, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("clippy_core.files.os.fsync", full)
+        with pytest.raises(OSError, match="No space left"):  # for the manifest, which cannot be written either
+            run()("photos/a.png", "photos/b.png")
+    assert {line["error"] for line in manifest()} == {
+        f"photos/{name}.png: out/{name}.labels.png: No space left on device" for name in "ab"
+    }
 
 
 def test_odd_names_are_segmented_and_recorded(run, picture_file):
