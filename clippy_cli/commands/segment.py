@@ -36,7 +36,12 @@ LabelsFile = Annotated[
     Path | None, typer.Option("--labels-file", metavar="FILE", help="The same from a file, one label a line.")
 ]
 Runtime = Annotated[
-    str, typer.Option("--runtime", metavar="auto|torch|onnx", help="What computes; auto is onnx for an exported model.")
+    str,
+    typer.Option(
+        "--runtime",
+        metavar="auto|torch|onnx",
+        help="What computes; auto is onnx for an exported model, and for clippy-lite without a GPU.",
+    ),
 ]
 Out = Annotated[
     Path,
