@@ -31,7 +31,7 @@ class Stems:
         by_frame = not WHOLE_VIDEO.issuperset(writers)
         self._framed = {short.parent for short in shorts if by_frame and short.name.startswith(FRAME)}
         self._wanted = Counter(place for short in shorts for place in self._places(short))
-        self._taken: set[Path] = set()
+        self._taken: set[str] = set()
 
     def take(self, relative: Path, *, video: bool = False) -> Path:
         """The stem of an input: its path without the suffix, else with it, else with a number."""
@@ -48,7 +48,7 @@ class Stems:
         """Whether the run itself writes there, or the frames of a video would meet pictures called like them."""
         return stem in self._reserved or (video and stem in self._framed)
 
-    def _places(self, stem: Path) -> list[Path]:
+    def _places(self, stem: Path) -> tuple[str, ...]:
         """The stem, and the shorter ones that lead to one of its files."""
-        shorter = (stem.name.removesuffix(middle) for middle in self._middles if stem.name.endswith(middle))
-        return [stem, *(stem.with_name(name) for name in shorter if name)]
+        text = str(stem)
+        return (text, *(text.removesuffix(middle) for middle in self._middles if text.endswith(middle)))
