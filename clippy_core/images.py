@@ -4,7 +4,7 @@ What comes out is always 8-bit RGB in the orientation the picture is displayed i
 
 - The format is decided by content, never by the file's name, from an allow-list.
 - EXIF orientation is applied. Embedded ICC profiles are converted to sRGB; CMYK without one uses Pillow's formula.
-- Transparency is composited on white. 16-bit grey is scaled to 8 bits, not clipped; 32-bit integer and float
+- Transparency is composited on white. 16-bit grey is scaled to 8 bits, not clipped; signed, 32-bit integer and float
   pictures are refused, because their range is unknown.
 - Of an animation the first frame is used, and the result says so.
 - A truncated file is refused. A JPEG whose compressed bytes were overwritten in place decodes without any complaint
@@ -39,6 +39,8 @@ SUFFIXES = frozenset(
 )
 MAX_PIXELS = 128_000_000
 MAX_ASPECT = 100
+PREFIX = 16
+"""Bytes by which Pillow recognises a format."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,12 @@ def read_picture(source: "str | os.PathLike[str] | bytes | BinaryIO", *, max_pix
                 with _room_for(max_pixels):
                     image = Image.open(stream, formats=FORMATS)
                 with image, _room_for(image.width * image.height):
-                    _check_size(image, name, max_pixels)
+                    _check_header(image, name, max_pixels)
                     return _decode(image, in_place=True)
         except ImageError:
             raise
         except UnidentifiedImageError as error:
-            raise ImageError(f"{name}: not a picture in an accepted format ({', '.join(FORMATS)})") from error
+            raise ImageError(f"{name}: {_unidentified(stream)}") from error
         except Image.DecompressionBombError as error:
             raise ImageError(f"{name}: more pixels than the limit of {max_pixels:,} (--max-pixels)") from error
         except Exception as error:
@@ -114,7 +116,7 @@ def to_picture(image: Any, *, max_pixels: int = MAX_PIXELS) -> Picture:
     from PIL import Image
 
     if isinstance(image, Image.Image):
-        _check_size(image, "image", max_pixels)
+        _check_header(image, "image", max_pixels)
         try:
             return _decode(image, in_place=False)
         except Exception as error:
@@ -135,7 +137,7 @@ def to_picture(image: Any, *, max_pixels: int = MAX_PIXELS) -> Picture:
         raise ImageError(f"image: dtype uint8 (0…255) or floating point (0…1) is expected, not {image.dtype}")
     image = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
     pil = Image.fromarray(np.ascontiguousarray(image))
-    _check_size(pil, "image", max_pixels)
+    _check_header(pil, "image", max_pixels)
     return _decode(pil, in_place=True)
 
 
@@ -190,7 +192,21 @@ def _room_for(pixels: int) -> Iterator[None]:
     yield
 
 
-def _check_size(image: "Image.Image", name: str, max_pixels: int) -> None:
+def _unidentified(stream: BinaryIO) -> str:
+    """Why no decoder takes a file: what it begins like, where it begins like one of the accepted formats."""
+    from PIL import Image
+
+    stream.seek(0)
+    prefix = stream.read(PREFIX)
+    for name in FORMATS:
+        accept = Image.OPEN[name][1] if name in Image.OPEN else None
+        if accept is not None and accept(prefix):
+            return f"begins like {name}, but is damaged, truncated or of a kind of {name} that is not read"
+    return f"not a picture in an accepted format ({', '.join(FORMATS)})"
+
+
+def _check_header(image: "Image.Image", name: str, max_pixels: int) -> None:
+    """Refuse what is too large, too elongated or has pixels of an unknown range, before it is decoded."""
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(
@@ -198,6 +214,10 @@ def _check_size(image: "Image.Image", name: str, max_pixels: int) -> None:
         )
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(f"{name}: {width}×{height} is more elongated than {MAX_ASPECT}:1")
+    # Pillow keeps 16-bit PGM, and in some versions 16-bit PNG, in 32 bits; any other picture kept so has its own range.
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        kind = "floating-point" if image.mode == "F" else "signed or 32-bit integer"
+        raise ImageError(f"{name}: {kind} pixels have no defined range; accepted: unsigned, up to 16 bits")
 
 
 def _decode(image: "Image.Image", *, in_place: bool) -> Picture:
@@ -220,9 +240,7 @@ def _to_rgb(image: "Image.Image") -> "Image.Image":
 
     profile = image.info.get("icc_profile")
     alpha = None
-    if image.mode in ("I", "F"):
-        image = _from_wide(image)
-    elif image.mode.startswith("I;16"):
+    if image.mode == "I" or image.mode.startswith("I;16"):
         image = _scale_16_bit(image)
     elif image.has_transparency_data:
         rgba = image.convert("RGBA")
@@ -242,16 +260,6 @@ def _scale_16_bit(image: "Image.Image") -> "Image.Image":
 
     values = np.asarray(image).astype(np.uint32)
     return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-
-
-def _from_wide(image: "Image.Image") -> "Image.Image":
-    """Mode ``I`` holds 16-bit grey in some Pillow versions; anything beyond 16 bits has no known range."""
-    import numpy as np
-
-    values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"{'floating-point' if image.mode == 'F' else '32-bit'} pixels have no defined range")
-    return _scale_16_bit(image)
 
 
 def _to_srgb(image: "Image.Image", profile: bytes | None) -> "Image.Image":

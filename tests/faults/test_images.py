@@ -83,6 +83,17 @@ def test_a_jpeg_cut_in_half_is_called_truncated(tmp_path):
     assert "truncated" in refusal(path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("TIFF", {"compression": "tiff_lzw"}), ("TIFF", {"compression": "tiff_deflate"}), ("AVIF", {}), ("GIF", {})],
+)
+def test_a_file_cut_before_what_its_format_needs_is_called_truncated(kind, options):
+    data = encoded(kind, **options)  # a TIFF's directory is at its end
+    assert refusal(data[:100]) == (
+        f"image: begins like {kind}, but is damaged, truncated or of a kind of {kind} that is not read"
+    )
+
+
 def test_a_truncated_pil_image_is_refused_when_it_is_first_decoded():
     data = encoded("JPEG")
     with Image.open(io.BytesIO(data[: len(data) // 2])) as lazy, pytest.raises(ImageError, match="truncated"):

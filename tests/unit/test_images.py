@@ -111,7 +111,6 @@ SCALED = np.rint(SIXTEEN / 65535 * 255).astype(np.uint8)
         pytest.param(encoded(Image.fromarray(SIXTEEN), "TIFF", compression="tiff_deflate"), id="TIFF-deflate"),
         pytest.param(encoded(Image.fromarray(SIXTEEN.astype(">u2")), "TIFF"), id="TIFF-big-endian"),
         pytest.param(b"P5 5 2 65535\n" + SIXTEEN.astype(">u2").tobytes(), id="PGM"),
-        pytest.param(encoded(Image.fromarray(SIXTEEN.astype(np.int32)), "TIFF"), id="mode-I"),
     ],
 )
 def test_16_bit_grey_is_scaled_not_clipped(data):
@@ -123,15 +122,23 @@ def test_16_bit_grey_is_scaled_not_clipped(data):
     "values",
     [
         pytest.param(np.array([[0, 65536]], np.int32), id="beyond 16 bits"),
+        pytest.param(np.array([[0, 255]], np.int32), id="32-bit integers with low values"),
         pytest.param(np.array([[-1, 5]], np.int32), id="negative"),
         pytest.param(np.array([[0.0, 0.5]], np.float32), id="floating point"),
     ],
 )
 def test_pixels_without_a_known_range_are_refused(values):
-    with pytest.raises(ImageError, match="no defined range"):
+    kind = "floating-point" if values.dtype.kind == "f" else "signed or 32-bit integer"
+    message = f"^image: {kind} pixels have no defined range; accepted: unsigned, up to 16 bits$"
+    with pytest.raises(ImageError, match=message):
         read_picture(encoded(Image.fromarray(values), "TIFF"))
-    with pytest.raises(ImageError, match="no defined range"):
+    with pytest.raises(ImageError, match=message):
         to_picture(Image.fromarray(values))
+
+
+def test_a_pil_image_of_a_16_bit_file_is_scaled_though_pillow_keeps_it_in_32_bits():
+    with Image.open(io.BytesIO(b"P5 5 2 65535\n" + SIXTEEN.astype(">u2").tobytes())) as image:
+        np.testing.assert_array_equal(to_picture(image).pixels_HW3[..., 0], SCALED)
 
 
 def test_16_bits_a_channel_keep_their_top_8():
