@@ -44,13 +44,13 @@ class Input:
         """What :func:`clippy_core.images.read_picture` takes: a path or a stream.
 
         Raises:
-            DataError: The input has a fault.
+            DataError: The input has a fault, or standard input is closed or cannot be read.
             OSError: The shard cannot be read.
         """
         if self.fault:
             raise DataError(f"{self.source}: {self.fault}")
         if self.source == STDIN and self.place is None:
-            return sys.stdin.buffer
+            return _standard_input()
         if self.place is None:
             return self.source
         path, offset, size = self.place
@@ -59,6 +59,18 @@ class Input:
             stream = io.BytesIO(file.read(size))
         stream.name = self.source  # what messages call it
         return stream
+
+
+def _standard_input() -> BinaryIO:
+    """What arrives there, under the name that the user gave it."""
+    if sys.stdin is None:
+        raise DataError(f"{STDIN}: standard input is closed; accepted: a picture from a pipe or a file")
+    try:
+        stream = io.BytesIO(sys.stdin.buffer.read())
+    except OSError as error:
+        raise DataError(f"{STDIN}: cannot be read ({error.strerror or error})") from error
+    stream.name = STDIN
+    return stream
 
 
 @dataclass(frozen=True, slots=True)

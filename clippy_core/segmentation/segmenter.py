@@ -172,9 +172,15 @@ class Segmenter:
             embeddings = self.embed_labels(parsed, options)
         with clock("encode"):
             features_PD, grid = self.encode(picture.pixels_HW3, options)
-        source = str(image) if isinstance(image, (str, os.PathLike)) else "image"
         return self.finish(
-            picture, features_PD, grid, embeddings, options, images_ahead=images_ahead, source=source, clock=clock
+            picture,
+            features_PD,
+            grid,
+            embeddings,
+            options,
+            images_ahead=images_ahead,
+            source=_source(image),
+            clock=clock,
         )
 
     def finish(
@@ -341,6 +347,12 @@ class Segmenter:
         label_map_HW = labels_HW.astype(np.uint8 if count <= 255 else np.uint16)
         score_map_HW = _array(found.scores_HW) if options.score_map else None
         return label_map_HW, score_map_HW, f"{found.implementation} ({found.reason})"
+
+
+def _source(image: Any) -> str:
+    """What outputs call a picture: its path, a stream's own name, or just that it is an image."""
+    name = image if isinstance(image, (str, os.PathLike)) else getattr(image, "name", None)
+    return str(name) if isinstance(name, (str, os.PathLike)) else "image"
 
 
 def _label_grid(logits_hwK: Array, embeddings: LabelEmbeddings) -> np.ndarray:

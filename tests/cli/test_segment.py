@@ -232,25 +232,33 @@ def test_standard_input_is_a_picture_like_any_other(clippy: Any, draw: Draw, mon
     done = clippy("segment", "-", "-l", "sky,grass", "--json", "--save", "labelmap", *SMALL)
     assert (done.code, done.err) == (0, "")
     (image,) = json.loads(done.out)["images"]
-    assert (image["width"], image["height"]) == (120, 80)
+    assert (image["image"], image["width"], image["height"]) == ("-", 120, 80)
     assert image["outputs"] == ["clippy-out/stdin.labels.png"]
     assert _label_map("clippy-out/stdin.labels.png").shape == (80, 120)
 
 
+class _Broken(io.RawIOBase):
+    def read(self, size: int = -1) -> bytes:
+        raise OSError(5, "Input/output error")
+
+
 @pytest.mark.parametrize(
-    ("given", "code", "expected"),
+    ("given", "expected"),
     [
-        pytest.param(b"", 4, "the file is empty", id="nothing"),
-        pytest.param(b"no picture", 4, "not a picture in an accepted format", id="text"),
+        pytest.param(lambda: io.BytesIO(b""), "the file is empty", id="nothing"),
+        pytest.param(lambda: io.BytesIO(b"no picture"), "not a picture in an accepted format .*", id="text"),
+        pytest.param(_Broken, r"cannot be read \(Input/output error\)", id="broken"),
+        pytest.param(None, "standard input is closed; accepted: a picture from a pipe or a file", id="closed"),
     ],
 )
+@pytest.mark.parametrize("out", [[], ["--out", "-"]], ids=["to files", "to stdout"])
 def test_bad_standard_input_is_one_line(
-    clippy: Any, monkeypatch: pytest.MonkeyPatch, given: bytes, code: int, expected: str
+    clippy: Any, monkeypatch: pytest.MonkeyPatch, given: Callable[[], object] | None, expected: str, out: list[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(given)))
-    done = clippy("segment", "-", "-l", "sky")
-    assert (done.code, done.out) == (code, "")
-    assert re.fullmatch(rf"error: \S.*: {expected}.*\n", done.err)
+    monkeypatch.setattr(sys, "stdin", given and SimpleNamespace(buffer=given()))
+    done = clippy("segment", "-", "-l", "sky", *out)
+    assert (done.code, done.out) == (4, "")
+    assert re.fullmatch(rf"error: -: {expected}\n", done.err)
 
 
 def test_a_labels_file_does_what_the_option_does(clippy: Any, draw: Draw) -> None:

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from clippy_core.files import to_json, write_bytes
+from clippy_core.segmentation.inputs import STDIN
 from clippy_core.segmentation.result import Segmentation
 from clippy_core.segmentation.writers import with_suffix
 from clippy_core.segmentation.writers.outlines import Edges, Region, Ring, find_regions
@@ -164,8 +165,8 @@ def _shape(name: str, line: Line) -> dict[str, Any]:
 
 def _picture(result: Segmentation, folder: Path) -> dict[str, str | None]:
     """Where LabelMe finds the picture: its path, or the picture itself if it is no file of its own."""
-    source = Path(result.source)
-    if not source.is_file():
+    source = Path("stdin" if result.source == STDIN else result.source)
+    if result.source == STDIN or not source.is_file():
         data = base64.b64encode(b"".join(png_chunks(result.picture.pixels_HW3))).decode("ascii")
         return {"imagePath": f"{source.stem}.png", "imageData": data}
     path = source if source.is_absolute() else Path(os.path.relpath(source, folder))

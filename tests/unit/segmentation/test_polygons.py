@@ -241,7 +241,13 @@ def test_an_absolute_path_stays_as_given(segmentation, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "name"), [("image", "image.png"), ("shard.tar/a/key.jpg", "key.png"), ("clip.mp4/frame-000003", None)]
+    ("source", "name"),
+    [
+        ("image", "image.png"),
+        ("-", "stdin.png"),
+        ("shard.tar/a/key.jpg", "key.png"),
+        ("clip.mp4/frame-000003", None),
+    ],
 )
 def test_a_picture_that_is_no_file_lies_in_the_document(segmentation, tmp_path, source, name):
     result = segmentation([[0, 0], [0, 0]], source=source, colour=(10, 200, 30))

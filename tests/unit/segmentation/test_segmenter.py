@@ -54,6 +54,16 @@ def test_what_a_result_says_about_itself(segmenter, picture, tmp_path):
     np.testing.assert_array_equal(result.picture.pixels_HW3, picture)
 
 
+def test_a_picture_without_a_path_is_called_what_its_stream_is_called(segmenter, picture):
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    assert segmenter.segment(io.BytesIO(stream.getvalue()), "dog").source == "image"
+    assert segmenter.segment(picture, "dog").source == "image"
+    stream.seek(0)
+    stream.name = "-"
+    assert segmenter.segment(stream, "dog").source == "-"
+
+
 def test_the_size_is_that_of_the_picture_as_displayed(segmenter, picture):
     exif = Image.Exif()
     exif[0x0112] = 6
