@@ -150,11 +150,21 @@ def _stream_of(source: "str | os.PathLike[str] | bytes | BinaryIO") -> tuple[Bin
         if path is None:
             return io.BytesIO(source.read()), name  # type: ignore[union-attr]
         if path.exists() and not path.is_file():
-            raise ImageError(f"{name}: not a regular file")
+            raise ImageError(f"{name}: {_no_file(path)}")
         return open(path, "rb"), name
     except (OSError, ValueError, TypeError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or _reason(error)
         raise ImageError(f"{name}: cannot be read ({reason})") from error
+
+
+def _no_file(path: Path) -> str:
+    """What is there instead of a file; a folder that was searched for pictures comes here if it could not be opened."""
+    if path.is_dir():
+        try:
+            os.scandir(path).close()
+        except OSError as error:
+            return f"a folder that cannot be opened ({error.strerror or _reason(error)})"
+    return "not a regular file"
 
 
 def _one_line(text: str) -> str:

@@ -250,6 +250,14 @@ def test_a_file_without_read_permission_is_refused(tmp_path):
     assert message == f"{path}: cannot be read (Permission denied)"
 
 
+def test_a_folder_without_read_permission_is_called_a_folder(tmp_path, monkeypatch):
+    def closed(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", closed)  # permissions do not bind the superuser
+    assert refusal(tmp_path) == f"{tmp_path}: a folder that cannot be opened (Permission denied)"
+
+
 @pytest.mark.parametrize(
     "name",
     [
