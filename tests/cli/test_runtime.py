@@ -37,6 +37,19 @@ def test_both_engines_write_the_same(clippy, draw, tmp_path):
     assert onnx["model"] == torch["model"] == "clippy-lite"
 
 
+@pytest.mark.parametrize("size", [(2, 150), (150, 6), (40, 900)])
+def test_both_engines_take_an_elongated_picture(clippy, tmp_path, size):
+    photo = tmp_path / "photo.png"
+    Image.linear_gradient("L").resize(size).save(photo)
+    found = {}
+    for engine in ("onnx", "torch"):
+        asked = ("--labels", "sky,grass", "--device", "cpu", "--runtime", engine, "--out", tmp_path / engine)
+        assert clippy("segment", photo, *asked, "--save", "labelmap").code == 0
+        found[engine] = np.asarray(Image.open(tmp_path / engine / "photo.labels.png"))
+    assert found["onnx"].shape == size[::-1]
+    assert (found["onnx"] == found["torch"]).mean() >= 0.99
+
+
 def imported(messages):
     """Top-level packages that a process imported, from what ``PYTHONPROFILEIMPORTTIME`` makes it say."""
     return set(re.findall(r"^import time:.*\|\s+(\w+)$", messages, flags=re.MULTILINE))

@@ -114,8 +114,9 @@ class Reader:
         from PIL import Image
 
         height, width = working_size(pixels_HW3.shape[:2], self._short_side, self._stride)
-        if not MIN_SIZE <= min(height, width) <= MAX_SIZE:
-            return pixels_HW3, UNSIZED  # rounded to a size that cannot be asked for
+        kept = working_size((height, width), min(height, width), self._stride) == (height, width)
+        if not kept or not MIN_SIZE <= min(height, width) <= MAX_SIZE:
+            return pixels_HW3, UNSIZED  # too elongated, or rounded to a size that cannot be asked for
         # The same as the model's own first step, which then finds nothing left to do.
         image = Image.fromarray(pixels_HW3).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
         return np.asarray(image), (height, width)

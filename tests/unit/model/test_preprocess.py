@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clippy_core.model.config import VisionConfig
-from clippy_core.model.preprocess import to_input, working_size
+from clippy_core.model.preprocess import MOST_ELONGATED, to_input, working_size
 
 sides = st.integers(1, 10_000)
 strides = st.sampled_from([8, 14, 16, 32])
@@ -16,7 +16,8 @@ strides = st.sampled_from([8, 14, 16, 32])
 @given(size=st.tuples(sides, sides), short_side=st.integers(1, 2000), stride=strides)
 def test_a_working_size_has_whole_cells_and_nearly_the_same_shape(size, short_side, stride):
     working = working_size(size, short_side, stride)
-    for side, exact in zip(working, (length * short_side / min(size) for length in size), strict=True):
+    scale = min(short_side / min(size), MOST_ELONGATED * short_side / max(size))
+    for side, exact in zip(working, (length * scale for length in size), strict=True):
         assert isinstance(side, int)
         assert side >= stride
         assert side % stride == 0
@@ -26,6 +27,13 @@ def test_a_working_size_has_whole_cells_and_nearly_the_same_shape(size, short_si
 @given(size=st.tuples(sides, sides), short_side=st.integers(1, 2000), stride=strides)
 def test_a_picture_on_its_side_gets_the_working_size_on_its_side(size, short_side, stride):
     assert working_size(size[::-1], short_side, stride) == working_size(size, short_side, stride)[::-1]
+
+
+@given(size=st.tuples(sides, sides), cells=st.integers(1, 60), stride=strides)
+def test_a_working_size_is_bounded_and_stays_as_it_is(size, cells, stride):
+    working = working_size(size, cells * stride, stride)
+    assert max(working) <= MOST_ELONGATED * cells * stride
+    assert working_size(working, cells * stride, stride) == working
 
 
 @given(cells=st.integers(1, 50), stride=strides, factor=st.integers(1, 9))
@@ -45,6 +53,11 @@ def test_whole_cells_stay_as_they_are(cells, stride, factor):
         ((100, 100), 5, 16, (16, 16)),
         ((100, 1000), 21, 16, (16, 208)),
         ((300, 300), 220, 14, (224, 224)),
+        ((100, 800), 256, 16, (256, 2048)),
+        ((100, 1001), 256, 16, (256, 2560)),
+        ((100, 2000), 256, 16, (128, 2560)),
+        ((1, 100), 256, 16, (32, 2560)),
+        ((100, 1), 32, 16, (320, 16)),
     ],
 )
 def test_working_sizes(size, short_side, stride, expected):

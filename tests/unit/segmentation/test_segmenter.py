@@ -167,6 +167,13 @@ def test_the_size_decides_how_fine_the_grid_is(segmenter, picture):
         assert segmenter.encode(picture, SegmentOptions(size=size))[1] == grid
 
 
+def test_a_line_of_pixels_does_not_become_a_panorama(segmenter):
+    line = np.zeros((1, 100, 3), np.uint8)
+    assert segmenter.encode(line, SegmentOptions(size=64))[1] == (1, 40)
+    assert segmenter.encode(line, SegmentOptions(size=32))[1] == (1, 20)
+    assert segmenter.encode(np.zeros((10, 100, 3), np.uint8), SegmentOptions(size=64))[1] == (4, 40)
+
+
 @pytest.mark.parametrize(
     ("labels", "changes", "error", "message"),
     [

@@ -49,6 +49,7 @@ def label_maps(folder):
 
 
 SIZES = ((40, 56), (56, 40), (64, 64), (120, 50), (33, 47))
+ELONGATED = ((10, 101), (1, 100), (100, 1), (15, 300), (50, 700))
 
 
 @pytest.mark.parametrize("batch", [None, 1, 2, 5])
@@ -63,6 +64,16 @@ def test_outputs_are_those_of_one_picture_at_a_time(segmenter, work, options, ba
     assert sorted(record.input for record in records) == [item.source for item in todo.items]
     for item in todo.items:
         segment_one(segmenter, item, replace(todo.job, out=Path("single")))
+    assert label_maps("out") == label_maps("single")
+
+
+@pytest.mark.parametrize("size", [None, 100, 512])
+def test_an_elongated_picture_gets_the_same_alone_and_in_a_folder(segmenter, work, size):
+    todo, _ = work(10, ELONGATED, options=SegmentOptions(size=size), batch=2, writers=("labelmap",))
+    Pipeline(segmenter, todo).run()
+    for item in todo.items:
+        segment_one(segmenter, item, replace(todo.job, out=Path("single")))
+    assert len(label_maps("out")) == 10
     assert label_maps("out") == label_maps("single")
 
 
