@@ -27,7 +27,7 @@ from clippy_core.errors import DataError
 from clippy_core.segmentation.batch.manifest import FAILED, Record
 from clippy_core.segmentation.batch.reading import UNSIZED, Read, Reader, one_line
 from clippy_core.segmentation.batch.run import Work, finished, shares
-from clippy_core.segmentation.inputs import STDIN, Input
+from clippy_core.segmentation.inputs import Input
 
 if TYPE_CHECKING:
     from clippy_core.segmentation.result import Segmentation
@@ -241,7 +241,7 @@ class Pipeline:
             self._embeddings,
             self._job.options,
             images_ahead=self._work.total,
-            source="image" if source == STDIN else source,
+            source=source,
         )
         # How long it took differs from run to run, and a repeated run is to leave the same bytes.
         result = replace(result, seconds={})
