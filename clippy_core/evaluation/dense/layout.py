@@ -85,13 +85,15 @@ def read_names(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: The list cannot be read, is empty, or has a name twice.
     """
+    expected = "expected: text, the name of a picture a line, without its ending"
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the list of pictures cannot be read ({error})") from error
+        why = "no UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise DataError(f"{path}: the list of pictures cannot be read ({why}); {expected}") from error
     names = tuple(line.strip() for line in lines if line.strip())
     if not names:
-        raise DataError(f"{path}: the list of pictures is empty")
+        raise DataError(f"{path}: the list of pictures is empty; {expected}")
     if len(set(names)) < len(names):
         twice = next(name for index, name in enumerate(names) if name in names[:index])
         raise DataError(f"{path}: {twice!r} is on the list twice")

@@ -117,7 +117,7 @@ def test_masks_of_test_splits_are_missed_before_anything_is_measured(miniatures,
     (root / "ImageSets" / "Segmentation" / "test.txt").write_text("2008_000006\n")
     with pytest.raises(DataError, match=r"2008_000006.png: no such file; 1 of 1 masks of the test split are missing"):
         voc.read(truth.data, split="test")
-    with pytest.raises(DataError, match=r"trainval.txt: the list of pictures cannot be read"):
+    with pytest.raises(DataError, match=r"trainval.txt: the list of pictures cannot be read \(No such [a-z ]*\); exp"):
         voc.read(truth.data, split="trainval")
     assert [example.name for example in voc.read(truth.data, split="train").examples] == ["2007_000033"]
     miniatures.MAKERS["cityscapes"](tmp_path / "cityscapes", seed=0)
@@ -126,11 +126,17 @@ def test_masks_of_test_splits_are_missed_before_anything_is_measured(miniatures,
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "is empty"), ("\n \n", "is empty"), ("a\nb\na\n", "'a' is on the list twice")]
+    ("content", "message"),
+    [
+        (b"", "is empty; expected: text, the name of a picture a line"),
+        (b"\n \n", "is empty"),
+        (b"a\nb\na\n", "'a' is on the list twice"),
+        (b"\xff", r"cannot be read \(no UTF-8\); expected: text"),
+    ],
 )
-def test_lists_that_cannot_be_right(miniatures, tmp_path, text, message):
+def test_lists_that_cannot_be_right(miniatures, tmp_path, content, message):
     truth = miniatures.MAKERS["voc"](tmp_path, seed=0)
-    (truth.data / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt").write_text(text)
+    (truth.data / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt").write_bytes(content)
     with pytest.raises(DataError, match=message):
         voc.read(truth.data)
 
