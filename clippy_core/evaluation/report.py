@@ -83,6 +83,19 @@ def protocol_table(report: Report) -> Table:
     return Table("Protocol", ("choice", "value"), rows, (False, False))
 
 
+def limits_table(report: Report) -> Table | None:
+    """Every limit of the background that was tried, whole, the chosen one marked; None if none was."""
+    tried = report.protocol.get("calibration")
+    if not isinstance(tried, Mapping):
+        return None
+    chosen = tried["limit"].partition("=")[2]
+    rows = tuple(
+        (limit, cell(miou), "chosen" if limit == chosen else "") for limit, miou in tried["mIoU by limit"].items()
+    )
+    title = f"Limits tried, on {tried['pictures']:,} other pictures"
+    return Table(title, ("limit", "mIoU", ""), rows, (True, True, False))
+
+
 def sources(comparison: Comparison) -> tuple[str, ...]:
     """Where the figures beside the report's own come from, and under which conditions; one line a source."""
     methods: dict[tuple[str, str], list[str]] = {}
@@ -184,8 +197,12 @@ def to_csv(report: Report) -> str:
 
 def _tables(report: Report, comparison: Comparison) -> list[Table]:
     tables = (
-        metrics_table(report, comparison), context_table(comparison), protocol_table(report), details_table(report)
-    )  # fmt: skip
+        metrics_table(report, comparison),
+        context_table(comparison),
+        protocol_table(report),
+        limits_table(report),
+        details_table(report),
+    )
     return [table for table in tables if table is not None]
 
 

@@ -30,6 +30,10 @@ class Chosen:
     mious: dict[float, float]
     pictures: int
 
+    def tell(self, kind: str) -> str:
+        """The choice in a few words."""
+        return f"{kind}={self.value:g}, the best of {len(self.mious):,} (mIoU {self.mious[self.value]:.4g})"
+
     def describe(self, kind: str) -> dict[str, Any]:
         """As plain data, for reports."""
         return {

@@ -184,7 +184,9 @@ def _calibrate(job: _Job, trial: Sequence[int]) -> Chosen:
         assert found.labels_HW is not None, "asked for"
         assert found.certainty_HW is not None, "asked for"
         sweep.add(sample.truth_HW, found.labels_HW, found.certainty_HW)
-    return sweep.choose(options.share, trial)
+    chosen = sweep.choose(options.share, trial)
+    options.sink(Noticed(f"limit of the background: {chosen.tell(wanted.kind)}"))
+    return chosen
 
 
 def _count(job: _Job, places: Sequence[int], tally: Tally, progress: Progress | None) -> float:

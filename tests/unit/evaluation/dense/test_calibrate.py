@@ -7,6 +7,7 @@ from sklearn.metrics import jaccard_score
 from clippy_core.evaluation.dense.calibrate import split
 from clippy_core.evaluation.dense.dataset import DenseDataset, Example
 from clippy_core.evaluation.options import Calibration
+from clippy_core.evaluation.report import limits_table
 from clippy_core.events import Noticed
 
 COUNT, SIZE = 12, (6, 7)
@@ -59,8 +60,13 @@ def test_the_best_limit_on_the_trial_is_used_on_the_rest(fakes, tmp_path, kind):
     assert report.metrics["mIoU"] == pytest.approx(by_scikit_learn(masks, sure, reported, best), abs=1e-12)
     assert predictor.seen == [*trial, *reported]
     assert [event.text for event in heard if isinstance(event, Noticed)] == [
-        "choosing the limit of the background on 3 pictures that are not reported"
+        "choosing the limit of the background on 3 pictures that are not reported",
+        f"limit of the background: {kind}={best:g}, the best of 5 (mIoU {expected[f'{best:g}']:.4g})",
     ]
+    table = limits_table(report)
+    assert table is not None
+    assert [row[0] for row in table.rows] == [f"{value:g}" for value in sorted(values)]
+    assert [row[0] for row in table.rows if row[2] == "chosen"] == [f"{best:g}"]
 
 
 def by_scikit_learn(masks, sure, names, value):
