@@ -67,10 +67,10 @@ class StartConfig(FromDict):
 
     Attributes:
         name: A model that ``clippy models`` lists, or its directory.
-        init_vision: Where the image tower starts: ``random``, ``timm:NAME``, ``hf:ID`` or a directory; None for what
-            the preset says.
+        init_vision: Where the image tower starts: ``random``, ``timm:NAME``, ``hf:ID`` or a directory; None for the
+            model's own weights if they are on this machine, else for what the preset says.
         init_text: The same for the text tower.
-        pool: ``max``, ``mean`` or ``cls`` instead of the preset's own pooling.
+        pool: ``max``, ``mean`` or ``cls`` instead of the model's own pooling.
         freeze: Beginnings of parameter names that are not trained, such as ``text`` or ``vision.trunk.blocks.0.``.
         patch_dropout: Share of patch tokens that the image tower drops while training, 0…1.
         grad_checkpointing: Recompute activations of both towers instead of keeping them.

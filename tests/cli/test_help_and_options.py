@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from clippy_cli.commands.train import FLAGS
+from clippy_core.model.presets import MODELS, get_preset
+from clippy_core.training.config import TrainConfig
+
 SMALL = ["--size", "64", "--device", "cpu"]
 HEAVY = ["torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "cv2", "PIL", "numba", "safetensors"]
 COMMANDS = ["segment", "eval", "export", "models", "plugins"]
@@ -64,6 +68,19 @@ def test_help_of_segment_gives_defaults_and_units(clippy: Any) -> None:
         assert f"[default: {expected}]" in said
     assert said.count("PIXELS") == 3
     assert said.count("(default: ") >= 4
+
+
+def test_help_of_train_says_where_a_preset_goes_before_the_default() -> None:
+    said = {flag.field: flag.default for flag in FLAGS}
+    fields = {
+        (table, name): TrainConfig().to_dict()[table][name]
+        for model in MODELS.names()
+        for table, values in get_preset(model).training.items()
+        for name in values
+    }
+    assert fields
+    for (table, name), default in fields.items():
+        assert said[f"{table}.{name}"] == f"the preset's, else {default:g}"
 
 
 @pytest.mark.parametrize("place", ["before", "after", "between"])
