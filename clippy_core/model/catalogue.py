@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clippy_core.errors import CheckpointError, ClippyError, PluginError
-from clippy_core.model.directory import read_config
+from clippy_core.model.directory import is_exported, read_config
 from clippy_core.model.hub import PREFIX
 from clippy_core.model.presets import MODELS, Preset, find, get_preset
 from clippy_core.registry import OWN_DISTRIBUTION, Entry
@@ -64,12 +64,13 @@ def _entry_card(entry: Entry) -> dict[str, Any]:
 def _facts(preset: Preset) -> dict[str, Any]:
     config, directory = preset.config, preset.directory
     weights = directory / "model.safetensors" if directory else None
-    on_disk = bool(weights and weights.is_file())
+    with_weights = bool(weights and weights.is_file())
+    on_disk = with_weights or bool(directory and is_exported(directory))
     return {
         "description": config.description,
         "quality": config.quality,
         "licence": config.licence,
-        "parameters": count_parameters(weights) if on_disk and weights else preset.parameters,
+        "parameters": count_parameters(weights) if with_weights and weights else preset.parameters,
         "image_tower": config.vision.backbone,
         "text_tower": str(config.text.encoder.get("model_type")),
         "pooling": config.vision.pool,

@@ -22,6 +22,11 @@ CONFIG, WEIGHTS, TOKENIZER, CARD, MANIFEST = (
     "manifest.json",
 )
 FORMAT = 1
+EXPORTED = {
+    "onnx.json": "which ONNX Runtime runs, here as part of `clippy segment`",
+    "torch.json": "which torch runs without clippy",
+}
+"""Sheets that an exported model has instead of weights and a manifest, and who runs it."""
 
 
 def verify(path: Path) -> None:
@@ -50,6 +55,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: Missing, not JSON, of a later format, or with a name that is not that of a file beside it.
     """
+    if not (path / MANIFEST).exists():
+        refuse_exported(path)
     manifest = read_json(path / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise CheckpointError(
@@ -61,6 +68,20 @@ def read_manifest(path: Path) -> dict[str, Any]:
         if not is_file_name(name):
             raise CheckpointError(f"{path / MANIFEST}: lists {name!r}, which is not the name of a file beside it")
     return files
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a folder holds an exported model and no weights of its own."""
+    return not (path / WEIGHTS).is_file() and any((path / sheet).is_file() for sheet in EXPORTED)
+
+
+def refuse_exported(path: Path) -> None:
+    """Make sure that a folder is no exported model, whose inside cannot be looked at; raises CheckpointError."""
+    if is_exported(path):
+        runs = next(words for sheet, words in EXPORTED.items() if (path / sheet).is_file())
+        raise CheckpointError(
+            f"{path}: an exported model, {runs}; accepted here: a model with weights, such as the one it was made from"
+        )
 
 
 def is_file_name(name: str) -> bool:

@@ -7,7 +7,16 @@ from pathlib import Path
 from clippy_core.errors import CheckpointError, DataError, DeviceError, UsageError
 from clippy_core.model.cache import cache_folder
 from clippy_core.model.device import check_words, surely_cpu
-from clippy_core.model.directory import CONFIG, MANIFEST, TOKENIZER, WEIGHTS, read_config, read_json, read_manifest
+from clippy_core.model.directory import (
+    CONFIG,
+    MANIFEST,
+    TOKENIZER,
+    WEIGHTS,
+    read_config,
+    read_json,
+    read_manifest,
+    refuse_exported,
+)
 from clippy_core.model.engine import Engine
 from clippy_core.model.graphs import Graph, find_graph
 from clippy_core.model.onnx_engine import OnnxEngine
@@ -45,7 +54,7 @@ def open_engine(
         path = find(model)
         exported_only = (path / DOCUMENT).is_file() and not (path / WEIGHTS).is_file()
         if exported_only and runtime == "torch":
-            raise DataError(f"model {str(model)!r}: an exported model, which --runtime onnx runs; torch cannot")
+            refuse_exported(path)
         if exported_only:
             return _onnx(model, checkpoint, device, precision)
         if runtime == "auto" and precision in ("auto", "fp32") and surely_cpu(device) and _installed():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from clippy_core.model.config import ModelConfig
-from clippy_core.model.directory import read_config
+from clippy_core.model.directory import read_config, refuse_exported
 from clippy_core.model.initialise import initialise
 from clippy_core.model.presets import MODELS, Preset, find, get_preset
 from clippy_core.model.weights import LoadedModel
@@ -46,6 +46,7 @@ def _preset(name: str) -> Preset:
     if name in MODELS:
         return get_preset(name)
     directory = find(name)
+    refuse_exported(directory)
     return Preset(read_config(directory), directory, name)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
+from clippy_core.model.presets import find
 
 SMALL = ["--size", "64"]
 FACTS = [
@@ -143,3 +146,34 @@ def test_a_flipped_bit_in_an_exported_model_is_one_line(
     done = clippy("segment", "photo.png", "-l", "sky", "--model", folder)
     assert (done.code, done.out) == (4, "")
     assert re.fullmatch(r"error: .*/damaged/tokenizer.json: SHA-256 differs from the manifest; .*\n", done.err)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["export", "onnx", "--model", "exported", "--out", "again"],
+        ["eval", "shapes", "--model", "exported"],
+        ["analyze", "features", "p.png", "--model", "exported"],
+        ["train", "shapes", "--model", "exported", "--gpus", "0"],
+        ["models", "push", "exported", "someone/somewhere"],
+        ["segment", "p.png", "-l", "sky", "--model", "exported", "--runtime", "torch"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize(
+    ("sheet", "runs"),
+    [("onnx.json", "ONNX Runtime runs, here as part of `clippy segment`"), ("torch.json", "torch runs without clippy")],
+)
+def test_an_exported_model_is_refused_in_words_that_fit_every_command(
+    clippy: Any, draw: Draw, tmp_path: Path, arguments: list[str], sheet: str, runs: str
+) -> None:
+    draw(tmp_path / "p.png")
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / sheet).write_text("{}")
+    shutil.copyfile(find("clippy-lite") / "config.json", tmp_path / "exported" / "config.json")
+    done = clippy(*arguments)
+    assert done.code == 4
+    assert done.err.splitlines()[-1] == (
+        f"error: exported: an exported model, which {runs}; accepted here: a model with weights, such as the one it "
+        "was made from"
+    )

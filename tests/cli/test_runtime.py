@@ -110,7 +110,7 @@ def test_words_are_kept_between_runs(process, own, draw, tmp_path):
         ),
         (("--runtime", "onnx", "--model", "clippy-micro"), 4, "model 'clippy-micro' has no weights on this machine"),
         (("--runtime", "onnx", "--model", "exported"), 4, "exported/onnx.json: not JSON"),
-        (("--runtime", "torch", "--model", "exported"), 4, "an exported model, which --runtime onnx runs"),
+        (("--runtime", "torch", "--model", "exported"), 4, "exported: an exported model, which ONNX Runtime runs"),
     ],
 )
 def test_mistakes_are_one_line(clippy, draw, tmp_path, monkeypatch, options, code, message):

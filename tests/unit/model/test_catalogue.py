@@ -12,6 +12,7 @@ from clippy_core.errors import CheckpointError, DataError, UsageError
 from clippy_core.model import catalogue as module
 from clippy_core.model import presets
 from clippy_core.model.catalogue import catalogue, count_parameters, describe
+from clippy_core.model.directory import EXPORTED
 from clippy_core.model.dual_encoder import DualEncoder
 from clippy_core.model.presets import MODELS, Preset, find
 from clippy_core.model.weights import STORAGES, save_directory
@@ -55,6 +56,16 @@ def test_a_directory_is_described_by_its_own_files(saved, tiny_config):
     assert card["on_disk"]
     assert card["directory"] == card["source"] == str(saved)
     assert card["description"] == tiny_config.description
+
+
+@pytest.mark.parametrize("sheet", EXPORTED)
+def test_an_exported_model_is_on_disk_without_weights(saved, tmp_path, sheet):
+    shutil.copyfile(saved / "config.json", tmp_path / "config.json")
+    assert describe(str(tmp_path))["on_disk"] is False
+    (tmp_path / sheet).write_text("{}")
+    card = describe(str(tmp_path))
+    assert (card["name"], card["on_disk"], card["parameters"]) == ("tiny", True, None)
+    assert card["bytes"] == (tmp_path / "config.json").stat().st_size + 2
 
 
 @pytest.mark.parametrize("storage", STORAGES)

@@ -187,7 +187,9 @@ def test_a_model_without_a_copy_says_how_to_make_one(machine, opened, other):
 
 
 def test_torch_does_not_run_what_was_exported(machine, opened, tmp_path):
-    with pytest.raises(DataError, match="an exported model, which --runtime onnx runs"):
+    with pytest.raises(
+        DataError, match="an exported model, which ONNX Runtime runs, here as part of `clippy segment`; accep"
+    ):
         opened(export(tmp_path / "exported"), runtime="torch")
 
 
