@@ -86,7 +86,7 @@ def backgrounds(
 
     prompts = tuple(options.words(text) for text in template) if template else None
     chosen = BackgroundsOptions(analysing.read_labels(labels, labels_file), size, scale, prompts, split, limit)
-    check_folder(folder)
+    check_folder(folder, chosen)
 
     def analyse(sink: "Sink") -> "Report":
         return analyse_backgrounds(analysing.load(model, checkpoint, device), folder, chosen, sink)[1]

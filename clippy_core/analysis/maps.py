@@ -3,6 +3,7 @@
 Shapes: N picture, K label, R row, C column, D embedding, H/W pixel.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,10 @@ NUMBERED = 24
 ACROSS = 22
 """Cells across a map; of pictures in one cell, the one nearest to its middle is shown small, the others as dots."""
 LONGEST_NAME = 28
+LETTER = 0.065
+"""Width of a letter in inches, at the size that a matrix is named in."""
+LOWEST_MATRIX, TALLEST_SCALE = 1.2, 3.0
+"""Inches: a matrix is at least so tall, and the scale beside it at most."""
 INK = "#333333"
 
 
@@ -68,9 +73,11 @@ def heat_map(
     count, across = values_RC.shape
     cell = 0.42 if max(count, across) <= NUMBERED else 0.22
     tree = 0.9 if links is not None else 0.0
-    plot = new_plot(2.6 + cell * across, 1.5 + cell * count + tree)
+    tall = max(cell * count, LOWEST_MATRIX)
+    below = max(1.5, 0.4 + LETTER * max(len(plain(name)) for name in columns))
+    plot = new_plot(2.6 + cell * across, below + tall + tree)
     if links is not None:
-        upper, axes = plot.subplots(2, 1, height_ratios=(tree, cell * count), sharex=False)
+        upper, axes = plot.subplots(2, 1, height_ratios=(tree, tall), sharex=False)
         _tree(upper, links)
     else:
         axes = plot.add_subplot()
@@ -83,8 +90,9 @@ def heat_map(
     axes.spines[:].set_visible(False)
     if max(count, across) <= NUMBERED:
         _write_values(axes, values_RC, shade, image)
-    bar = plot.colorbar(image, ax=axes, shrink=min(1.0, 3 / max(cell * count, 0.1)), aspect=14, pad=0.02)
-    bar.set_label(plain(shade.meaning, 60), fontsize=8)
+    bar = plot.colorbar(image, ax=axes, shrink=min(1.0, TALLEST_SCALE / tall), aspect=14, pad=0.02)
+    # The layout keeps no room above and below for words that are longer than the scale.
+    bar.set_label(textwrap.fill(plain(shade.meaning, 60), int(min(tall, TALLEST_SCALE) / LETTER)), fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)  # type: ignore[operator]
     return figure_png(plot)

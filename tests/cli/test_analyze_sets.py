@@ -157,6 +157,8 @@ def test_labels_with_nothing_to_say_says_so(clippy, tmp_path):
         (["backgrounds", "set", "--labels", "dog,cat"], 2, "which no label is called"),
         (["backgrounds", "set", "--size", "1"], 2, "--size is 1"),
         (["backgrounds", "set", "--limit", "0"], 2, "--limit is 0"),
+        (["backgrounds", "set", "--limit", "3"], 2, "--limit: of Waterbirds; set has subjects and backgrounds"),
+        (["backgrounds", "set", "--limit", "3", "--split", "val"], 2, "--split and --limit: of Waterbirds"),
         (["backgrounds", "set", "--template", "photo"], 2, "exactly once"),
         (["embed", "empty", "--labels", "a"], 4, "no picture in this folder"),
         (["embed", "missing.png", "--labels", "a"], 4, "missing.png"),

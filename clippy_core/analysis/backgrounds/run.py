@@ -78,16 +78,27 @@ def analyse_backgrounds(
     from clippy_core.analysis.backgrounds.report import draw
 
     require_extra()
-    views = find_views(segmenter, folder, options)
+    views = find_views(segmenter, folder, options, sink)
     effects = measure(segmenter, views, options, sink)
     return effects, draw(segmenter.config, effects, views, options)
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder of neither layout before a model is loaded for it; raises DataError."""
+def check_folder(folder: Path, options: BackgroundsOptions) -> None:
+    """Refuse a folder of neither layout, and options of the other, before a model is loaded.
+
+    Raises:
+        DataError: A folder of neither layout.
+        UsageError: An option that means nothing to the folder's layout.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected: {LAYOUTS}")
     if compose.is_composable(folder):
+        useless = [name for name in ("split", "limit") if getattr(options, name) is not None]
+        if useless:
+            raise UsageError(
+                f"--{' and --'.join(useless)}: of Waterbirds; {folder} has {compose.SUBJECTS} and "
+                f"{compose.BACKGROUNDS}, and each is laid over each"
+            )
         return
     for name in (compose.SUBJECTS, compose.BACKGROUNDS):
         if (folder / name).exists():
@@ -96,13 +107,15 @@ def check_folder(folder: Path) -> None:
         raise DataError(f"{folder}: no {compose.SUBJECTS} folder and no metadata.csv; expected: {LAYOUTS}")
 
 
-def find_views(segmenter: "Segmenter", folder: Path, options: BackgroundsOptions) -> Views:
+def find_views(
+    segmenter: "Segmenter", folder: Path, options: BackgroundsOptions, sink: events.Sink = events.ignore
+) -> Views:
     """The views in a folder of either layout; raises as :func:`analyse_backgrounds`."""
     from clippy_core.analysis.backgrounds.views import Composed, Waterbirds
 
-    check_folder(folder)
+    check_folder(folder, options)
     if compose.is_composable(folder):
-        return Composed(folder, options.labels, options.size or segmenter.config.vision.size, options.scale)
+        return Composed(folder, options.labels, options.size or segmenter.config.vision.size, options.scale, sink)
     return Waterbirds(folder, options.labels, options.split, options.limit)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clippy_core import events
 from clippy_core.analysis.backgrounds import compose
 from clippy_core.analysis.backgrounds.effects import Answer, View
 from clippy_core.errors import DataError, ImageError, UsageError
@@ -26,6 +27,7 @@ class Composed:
         labels: The classes; empty for what the subjects are called.
         side: Of the pictures that are made, in pixels.
         scale: See ``compose``.
+        sink: Hears which pictures were left out if the others are not enough; else ``failures`` has them.
 
     Raises:
         DataError: A folder without a usable cut-out, or with fewer than two usable backgrounds.
@@ -34,7 +36,14 @@ class Composed:
 
     layout: str = "composed"
 
-    def __init__(self, folder: Path, labels: tuple[Label, ...], side: int, scale: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        labels: tuple[Label, ...],
+        side: int,
+        scale: float,
+        sink: events.Sink = events.ignore,
+    ) -> None:
         self.failures: list[tuple[str, str]] = []
         self._side = side
         subjects = compose.find_named(folder / compose.SUBJECTS)
@@ -50,23 +59,14 @@ class Composed:
         for ground in grounds:
             if self._try(ground.path, self._ground) is not None:
                 self._grounds.append(ground)
-        if not usable or len(self._grounds) < 2:
-            reason = f"; {self.failures[0][1]}" if self.failures else ""
-            what = (
-                "no usable subject" if not usable else f"{len(self._grounds)} usable background; two or more are needed"
-            )
-            raise DataError(f"{folder}: {what}{reason}")
-        kinds: dict[str, str] = {}
-        for subject in usable:
-            kinds.setdefault(subject.kind.casefold(), subject.kind)
-        self.labels: tuple[Label, ...] = labels or parse_labels(list(kinds.values()))
-        self.truth_S = np.array([_find_label(subject, self.labels) for subject in usable])
-        first, *rivals = self.labels
-        if not rivals:
-            raise UsageError(
-                f"every subject is a {first.name!r}, and one label always wins; give it rivals, such as "
-                f"--labels '{first.name},cat'"
-            )
+        try:
+            self._require_enough(folder, usable)
+            self.labels, self.truth_S = _find_classes(usable, labels)
+        except (DataError, UsageError):
+            # What is said of the rest often comes from what was left out.
+            for path, why in self.failures:
+                sink(events.Noticed(f"left out: {path}: {why.removeprefix(f'{path}: ')}", serious=True))
+            raise
         self.subjects = tuple(subject.name for subject in usable)
         self.grounds = tuple(ground.name for ground in self._grounds)
         self.kinds = tuple(ground.kind for ground in self._grounds)
@@ -86,6 +86,13 @@ class Composed:
         ground_HW3 = self._ground(self._grounds[answer.ground].path)
         return compose.lay_over(self._cutouts[answer.subject], ground_HW3)[0]
 
+    def _require_enough(self, folder: Path, usable: list[compose.Named]) -> None:
+        if usable and len(self._grounds) > 1:
+            return
+        reason = f"; {self.failures[0][1]}" if self.failures else ""
+        count = f"{len(self._grounds)} usable background; two or more are needed"
+        raise DataError(f"{folder}: {count if usable else 'no usable subject'}{reason}")
+
     def _ground(self, path: Path) -> np.ndarray:
         return compose.fill_square(read_picture(path, max_pixels=MAX_PIXELS).pixels_HW3, self._side)
 
@@ -96,6 +103,22 @@ class Composed:
         except ImageError as error:
             self.failures.append((str(path), " ".join(str(error).split())))
             return None
+
+
+def _find_classes(subjects: list[compose.Named], labels: tuple[Label, ...]) -> tuple[tuple[Label, ...], np.ndarray]:
+    """The labels that were given, or else what the subjects are called, and which of them each subject is."""
+    kinds: dict[str, str] = {}
+    for subject in subjects:
+        kinds.setdefault(subject.kind.casefold(), subject.kind)
+    labels = labels or parse_labels(list(kinds.values()))
+    truth_S = np.array([_find_label(subject, labels) for subject in subjects])
+    first, *rivals = labels
+    if not rivals:
+        raise UsageError(
+            f"every subject is a {first.name!r}, and one label always wins; give it rivals, such as "
+            f"--labels '{first.name},cat'"
+        )
+    return labels, truth_S
 
 
 def _find_label(subject: compose.Named, labels: tuple[Label, ...]) -> int:

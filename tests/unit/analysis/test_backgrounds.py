@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from clippy_core import events
+from clippy_core.analysis import maps
 from clippy_core.analysis.backgrounds import compose
 from clippy_core.analysis.backgrounds.effects import softmax
 from clippy_core.analysis.backgrounds.numbers import class_rows, flip_counts, group_rows, headline, subject_rows
@@ -264,6 +265,30 @@ def test_labels_name_every_subject_and_have_a_rival(folder):
         find_views(Biased(), folder, BackgroundsOptions())
 
 
+@pytest.mark.parametrize(
+    ("labels", "error", "words"),
+    [
+        ("", UsageError, "give it rivals"),
+        ("ball,dog", UsageError, "'cube' by its name"),
+        ("", DataError, "two or more"),
+    ],
+)
+def test_what_was_left_out_is_named_before_an_error_about_the_rest(folder, labels, error, words):
+    torn = sorted(path for path in folder.glob("subjects/**/*") if path.is_file() and "cube" in str(path))
+    if labels:
+        torn = torn[:1]
+    if error is DataError:
+        torn = sorted(folder.glob("backgrounds/*"))[1:]
+    for path in torn:
+        path.write_bytes(b"torn")
+    heard = []
+    options = BackgroundsOptions(parse_labels(labels) if labels else ())
+    with pytest.raises(error, match=words):
+        find_views(Biased(), folder, options, heard.append)
+    assert sorted(event.text.split(": ")[1] for event in heard) == sorted(map(str, torn))
+    assert all(event.serious and event.text.count(event.text.split(": ")[1]) == 1 for event in heard)
+
+
 @pytest.mark.parametrize("wrong", [{"scale": 0.01}, {"scale": 1.5}, {"scale": math.nan}, {"size": 3}, {"limit": 0}])
 def test_options_out_of_range(wrong):
     with pytest.raises(UsageError, match="accepted"):
@@ -337,3 +362,18 @@ def test_the_report_of_either_layout(layout, request, tmp_path):
     assert report.main == "backgrounds.groups"
     assert report.numbers["drop"] == headline(effects)["drop"]
     assert "lawn adds" in report.lead or "land adds" in report.lead
+
+
+@pytest.mark.parametrize(("rows", "letters"), [(1, 3), (2, 28), (2, 90), (30, 28)])
+def test_what_colours_mean_is_written_whole(monkeypatch, rows, letters):
+    drawn = []
+    monkeypatch.setattr(maps, "figure_png", lambda plot: drawn.append(plot) or b"")
+    shade = maps.Shade("RdBu", -1, 1, "change against the average background, points")
+    maps.heat_map(np.zeros((rows, 3)), ["row"] * rows, ["c" * letters] * 3, shade)
+    (plot,) = drawn
+    plot.canvas.draw()
+    words = plot.axes[-1].yaxis.label
+    assert words.get_text().replace("\n", " ") == shade.meaning
+    box = words.get_window_extent()
+    assert box.y0 >= 0
+    assert box.y1 <= plot.bbox.y1
