@@ -197,7 +197,7 @@ def _publish(report: "Report", shown: str, out: Path, checkpoint: Path | None, *
     if plots:
         from clippy_core.evaluation.plots import write_plots
 
-        files += write_plots(out, report)
+        files += write_plots(out, report, console.notice)
     if shown == "json":
         console.print_json(reports.document(report, comparison, **more))
     elif shown == "table":

@@ -4,6 +4,9 @@ Shapes: C class.
 """
 
 import io
+import re
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,21 +41,30 @@ def require_matplotlib() -> None:
         raise DeviceError(f'--plots needs matplotlib ({error}); pip install "clippy-vlm[plots]"') from error
 
 
-def write_plots(folder: Path, report: Report) -> tuple[Path, ...]:
+def write_plots(folder: Path, report: Report, tell: Callable[[str], None] | None = None) -> tuple[Path, ...]:
     """Draw what the report has: ``classes.png`` of figures by class, ``confusion.png`` of counts; returns the files.
+
+    Args:
+        folder: Where they are written.
+        report: What is drawn.
+        tell: Hears, in one line, that names have letters which matplotlib's font lacks.
 
     Raises:
         DeviceError: Matplotlib is not installed.
     """
     require_matplotlib()
-    files = []
+    figures: dict[Path, Figure] = {}
     metric, values = class_values(report)
+    names = [str(row.get("class", index)) for index, row in enumerate(report.rows)]
     if values:
-        files.append(_write(folder / BARS, _draw_bars(report, metric, values)))
+        figures[folder / BARS] = _draw_bars(report, metric, values)
     if report.confusion:
-        names = [str(row.get("class", index)) for index, row in enumerate(report.rows)]
-        files.append(_write(folder / MATRIX, _draw_matrix(report, names)))
-    return tuple(files)
+        figures[folder / MATRIX] = _draw_matrix(report, names)
+    lacking = {letter for path, figure in figures.items() for letter in _write(path, figure)}
+    boxed = sum(not lacking.isdisjoint(name) for name in names)
+    if boxed and tell is not None:
+        tell(f"names with letters that matplotlib's font lacks, drawn as boxes: {boxed:,}")
+    return tuple(figures)
 
 
 def class_values(report: Report) -> tuple[str, dict[str, float]]:
@@ -133,8 +145,12 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _write(path: Path, figure: "Figure") -> Path:
+def _write(path: Path, figure: "Figure") -> set[str]:
+    """Write a picture; returns the letters that matplotlib's font lacks."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", message="Glyph .* missing from")
+        figure.savefig(buffer, format="png", dpi=DPI)
     write_bytes(path, buffer.getvalue())
-    return path
+    found = (re.match(r"Glyph (\d+) ", str(warning.message)) for warning in caught)
+    return {chr(int(match[1])) for match in found if match}

@@ -59,6 +59,17 @@ def test_a_matrix_of_many_classes_has_numbers_along_its_sides(tmp_path):
     assert height < 2000
 
 
+def test_letters_that_the_font_lacks_are_boxes_and_that_is_said_once(tmp_path, recwarn):
+    rows = [{"class": name, "IoU": 0.5} for name in ("牛", "Wiese", "空 und 牛")]
+    heard = []
+    files = write_plots(tmp_path, Report("x", {}, {}, rows, confusion=np.eye(3, dtype=int).tolist()), heard.append)
+    assert len(files) == 2
+    assert heard == ["names with letters that matplotlib's font lacks, drawn as boxes: 2"]
+    assert not recwarn.list
+    write_plots(tmp_path, Report("x", {}, {}, rows[1:2]), heard.append)
+    assert len(heard) == 1
+
+
 def test_nothing_to_draw_is_no_file(tmp_path):
     assert write_plots(tmp_path, Report("points", {}, {}, [{"photograph": "a"}])) == ()
 
