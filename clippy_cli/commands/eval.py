@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 GOES_ON = "the same command again goes on where this one stopped"
 PARTIAL = 3
 """Exit code of a run that reached its end without some of its pictures."""
+TERMINATED = 128 + signal.SIGTERM
 GRACE = 3.0
 """Seconds that the processes behind the first wait before they say what went wrong."""
 PROTOCOL, MEASURED, OUTPUTS = "Protocol", "What is measured", "Outputs"
@@ -113,6 +114,10 @@ def evaluate(
         if is_one_of_several():
             raise SystemExit(128 + signal.SIGINT) from None  # the process that started all of them says it
         raise _interrupted(goes_on=measuring.resumes(benchmark)) from None
+    except SystemExit as ended:
+        if ended.code == TERMINATED and not is_one_of_several():
+            _say_terminated(goes_on=measuring.resumes(benchmark))
+        raise
     if report is None:
         return 0
     _publish(report, shown, out, checkpoint, protocol="protocol" in typed, plots=plots)
@@ -139,11 +144,17 @@ def _launch(context: typer.Context, count: int, *, goes_on: bool) -> int:
     code = launch(retype(context), processes=count, hint=GOES_ON if goes_on else "start it again")
     if code == 128 + signal.SIGINT:
         raise _interrupted(goes_on=goes_on)
+    if code == TERMINATED:
+        _say_terminated(goes_on=goes_on)
     return code
 
 
 def _interrupted(*, goes_on: bool) -> typer.Abort:
     return typer.Abort(GOES_ON) if goes_on else typer.Abort()
+
+
+def _say_terminated(*, goes_on: bool) -> None:
+    console.fail("; ".join(["ended by SIGTERM", *([GOES_ON] if goes_on else [])]))
 
 
 def _measure(run: "Benchmark", data: Path | None, chosen: "BenchmarkOptions", weights: Weights) -> "Report | None":

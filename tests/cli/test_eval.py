@@ -286,7 +286,9 @@ def test_interrupted_it_goes_on(clippy: Any, meadows: Path, monkeypatch: pytest.
         assert again[part] == whole[part]
 
 
-def test_asked_to_end_it_keeps_what_it_counted(clippy: Any, meadows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asked_to_end_it_keeps_what_it_counted(
+    clippy: Any, meadows: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def end(self: Measuring, event: events.Event) -> None:
         if isinstance(event, events.ItemFinished):
             signal.raise_signal(signal.SIGTERM)
@@ -297,6 +299,8 @@ def test_asked_to_end_it_keeps_what_it_counted(clippy: Any, meadows: Path, monke
         with pytest.raises(SystemExit) as ended:
             clippy(*FOLDER, "--out", "out", *SMALL)
     assert ended.value.code == 128 + signal.SIGTERM
+    said = "error: ended by SIGTERM; the same command again goes on where this one stopped\n"
+    assert capsys.readouterr().err == said
     assert signal.getsignal(signal.SIGTERM) == before
     again = json.loads(clippy(*FOLDER, "--json", "--out", "out", *SMALL).out)
     assert again["timing"]["pictures"] == 3
