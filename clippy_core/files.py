@@ -30,21 +30,34 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}"
     try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
+        with errors_named(temporary, path):
+            with open(temporary, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and (error.filename == str(temporary) or _is_about_room(error)):
-            error.filename, error.filename2 = str(path), None
         raise
 
 
-def _is_about_room(error: OSError) -> bool:
-    """Whether an error that names no file means that there is no room for what was written."""
-    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+@contextmanager
+def errors_named(temporary: Path, path: Path) -> Iterator[None]:
+    """Errors about a temporary file or folder, or about room for it, name what it was to become.
+
+    Args:
+        temporary: What is written.
+        path: The name that it is to get.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
+        if name is not None and name.is_relative_to(temporary):
+            error.filename, error.filename2 = str(path / name.relative_to(temporary)), None
+        elif name is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.filename = str(path)
+        raise
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from clippy_core.files import TEMPORARY_PREFIX
+from clippy_core.files import TEMPORARY_PREFIX, errors_named
 from clippy_core.model.directory import is_file_name
 
 SUFFIXES = (".onnx", ".onnx.data", ".pt2")
@@ -24,7 +24,8 @@ def folder_beside(out: Path) -> Iterator[Path]:
     folder = parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}"
     folder.mkdir()
     try:
-        yield folder
+        with errors_named(folder, out):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

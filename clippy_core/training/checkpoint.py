@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from clippy_core.errors import CheckpointError
-from clippy_core.files import TEMPORARY_PREFIX, write_json
+from clippy_core.files import TEMPORARY_PREFIX, errors_named, write_json
 from clippy_core.model.directory import read_json, verify
 from clippy_core.model.dual_encoder import DualEncoder
 from clippy_core.model.weights import save_directory
@@ -53,7 +53,8 @@ def save(folder: Path, step: int, model: DualEncoder, tokenizer_json: bytes, car
     temporary = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}"
     final = folder / f"step-{step:08d}"
     try:
-        save_directory(temporary, model, tokenizer_json, card, extra={STATE: buffer.getvalue()})
+        with errors_named(temporary, final):
+            save_directory(temporary, model, tokenizer_json, card, extra={STATE: buffer.getvalue()})
         if final.exists():  # a damaged one that an earlier start of this run fell back from
             final.rename(folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}")
         temporary.rename(final)
