@@ -1,0 +1,150 @@
+"""Whatever happened in an output folder before, a run leaves there what it would have left in an empty one."""
+
+import contextlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from clippy_core import events
+from clippy_core.errors import DataError
+from clippy_core.prompts import parse_labels
+from clippy_core.segmentation.batch.manifest import NAME
+from clippy_core.segmentation.batch.run import Job, alone, segment_batch, segment_one
+from clippy_core.segmentation.inputs import find_inputs
+from clippy_core.segmentation.options import SegmentOptions
+
+NAMES = (
+    *("a.png", "a.bmp", "a.labelme.png", "a.mask.000-dog.png", "a.png.png", "coco.png", "summary.png"),
+    *("v/frame-000000.png", "sub/a.png", "sub/a.labelme.png", "sub/coco.png"),
+)
+LABELS = ("dog|puppy,grass,sky", "cat,car")
+WRITERS = (
+    ("labelmap", "json"),
+    ("masks", "labelmap"),
+    ("json", "labelme", "coco"),
+    ("masks", "csv", "json", "coco"),
+    ("overlay", "scores", "scoremaps"),
+)
+JOBS = st.builds(
+    lambda labels, writers: Job(parse_labels(labels), SegmentOptions(score_map=True), "tiny", Path("out"), writers),
+    st.sampled_from(LABELS),
+    st.sampled_from(WRITERS),
+)
+NAME_OF_ONE = st.sampled_from(NAMES)
+
+
+@dataclass(frozen=True)
+class Add:
+    """A picture comes, unless it is there."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Remove:
+    """A picture goes, if it is there."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A picture is segmented by itself, if it is there."""
+
+    name: str
+    job: Job
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder is segmented, perhaps not to the end."""
+
+    job: Job
+    stop_after: int | None
+
+
+EVENTS = st.one_of(
+    st.builds(Add, NAME_OF_ONE),
+    st.builds(Remove, NAME_OF_ONE),
+    st.builds(Alone, NAME_OF_ONE, JOBS),
+    st.builds(Folder, JOBS, st.one_of(st.none(), st.integers(1, 4))),
+)
+
+
+def add(name):
+    path = Path("photos", name)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        blocks = np.random.default_rng(NAMES.index(name)).integers(0, 256, (4, 5, 3), np.uint8)
+        Image.fromarray(blocks).resize((40, 32), Image.Resampling.NEAREST).save(path)
+
+
+def run(segmenter, job, stop_after=None):
+    """Status of every input."""
+    finished = 0
+
+    def sink(event):
+        nonlocal finished
+        finished += isinstance(event, events.ItemFinished)
+        if finished == stop_after:
+            raise KeyboardInterrupt
+
+    items = find_inputs(["photos"], job.out, job.writers)
+    return [record.status for record in segment_batch(items, job, alone(lambda: segmenter), sink=sink)]
+
+
+def happen(segmenter, event):
+    if isinstance(event, Add):
+        add(event.name)
+    elif isinstance(event, Remove):
+        Path("photos", event.name).unlink(missing_ok=True)
+    elif isinstance(event, Alone) and Path("photos", event.name).exists():
+        (item,) = find_inputs([f"photos/{event.name}"], event.job.out, event.job.writers)
+        segment_one(segmenter, item, event.job)
+    elif isinstance(event, Folder):
+        with contextlib.suppress(KeyboardInterrupt):
+            run(segmenter, event.job, event.stop_after)
+
+
+def lines(out):
+    return [json.loads(line) for line in Path(out, NAME).read_text(encoding="utf-8").splitlines()]
+
+
+def files(out):
+    return {path.relative_to(out).as_posix(): path for path in Path(out).rglob("*") if path.is_file()}
+
+
+@given(history=st.lists(EVENTS, max_size=8), last=JOBS)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_a_run_leaves_what_it_would_have_left_alone(segmenter, monkeypatch, history, last):
+    monkeypatch.setattr(os, "fsync", lambda number: None)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        unrecorded = set()
+        add("a.png")
+        for event in history:
+            with contextlib.suppress(DataError):  # a folder without a picture
+                happen(segmenter, event)
+            if not Path("out", NAME).exists():
+                unrecorded = set(files("out"))  # of pictures by themselves, which leave no manifest
+        add("a.png")
+        run(segmenter, last)
+        assert set(run(segmenter, last)) == {"skipped"}
+        run(segmenter, replace(last, out=Path("fresh")))
+
+        mine = {line["input"]: line for line in lines("out")}
+        fresh = {line["input"]: line for line in lines("fresh")}
+        assert mine.keys() >= fresh.keys()
+        for source, line in fresh.items():
+            assert mine[source]["outputs"] == line["outputs"]
+        there = files("out")
+        for name, path in files("fresh").items():
+            assert name == NAME or there[name].read_bytes() == path.read_bytes(), name
+        known = {name for line in mine.values() for name in (*line["outputs"], *line["left"])}
+        assert there.keys() - known <= {NAME, "coco.json", "summary.csv"} | unrecorded
