@@ -72,6 +72,7 @@ class Manifest:
         self._places: dict[str, int] = {}
         self._owner: dict[int, str] = {}
         self._current: set[str] = set()
+        self._lost: set[str] = set()
         self._whole = False
         self._uncommitted, self._committed_at = 0, time.monotonic()
         for place, record in read_records(self.path):
@@ -87,7 +88,7 @@ class Manifest:
             source: The input.
             stem: Where its outputs are to go.
         """
-        record = self._last(source)
+        record = None if source in self._lost else self._last(source)
         if record is None or record.status == FAILED or (record.run, record.stem) != (self.run, stem):
             return None
         if not all((self.out / name).is_file() for name in record.outputs):
@@ -103,18 +104,28 @@ class Manifest:
 
         Returns:
             The record as it was written: failed if one of its outputs is that of another input of this run, which then
-            has failed as well, because only one of them can be there.
+            has failed as well, because only one of them can be there. An input of an earlier run has failed alone.
         """
         before = self._last(record.input)
         owners = {self._owner.get(hash(name), record.input): name for name in record.outputs}
-        for other in sorted(owners.keys() & self._current - {record.input}):
-            name = owners[other]
-            self._write(Record(other, FAILED, error=_met(other, record.input, name), run=record.run))
-            record = Record(record.input, FAILED, error=_met(record.input, other, name), run=record.run)
+        written = set(record.outputs)
+        for other in sorted(owners.keys() - {record.input}):
+            self._write(self._failed(self._last(other) or Record(other, FAILED), record.input, owners[other], written))
+            if other in self._current:
+                record = self._failed(record, other, owners[other], {owners[other]})
         if before is not None:
-            record = replace(record, left=self._without_stale(before, record))
+            record = replace(record, left=[*record.left, *self._without_stale(before, record)])
         self._write(record)
+        self._current.add(record.input)
         return record
+
+    def _failed(self, record: Record, other: str, name: str, lost: set[str]) -> Record:
+        """What becomes of a record one of whose outputs was written by another input, too; the rest of them is left."""
+        left = [mine for mine in dict.fromkeys([*record.outputs, *record.left]) if mine not in lost]
+        error = (
+            f"{record.input}: its output {name} is also one of {other}; rename one of the two, or leave out the writer"
+        )
+        return replace(record, status=FAILED, outputs=[], left=left, error=error)
 
     def _last(self, source: str) -> Record | None:
         """The last record of an input that counts."""
@@ -146,7 +157,6 @@ class Manifest:
             place = file.tell()
             file.write(to_line(record))
         self._add(record, place)
-        self._current.add(record.input)
         self._uncommitted += 1
         if self._uncommitted >= COMMIT_LINES or time.monotonic() - self._committed_at > COMMIT_SECONDS:
             self.commit()
@@ -161,11 +171,12 @@ class Manifest:
     def _add(self, record: Record, place: int) -> None:
         """Keep its place; an input whose outputs it wrote over is no longer finished."""
         self._places[record.input] = place
+        self._lost.discard(record.input)
         for name in record.outputs:
             key = hash(name)
             before = self._owner.get(key, record.input)
             if before != record.input:
-                self._places.pop(before, None)
+                self._lost.add(before)
             self._owner[key] = record.input
 
     def rewrite(self, sources: Iterable[str], skipped: Iterable[str] = ()) -> "Records":
@@ -181,9 +192,11 @@ class Manifest:
         before, order = set(skipped), dict.fromkeys(sources)
         places, flags = array("q"), bytearray()
         kept: dict[str, int] = {}
+        # Of one that another wrote over and that no later line speaks of, nothing true could be said.
+        untrue = {source for source in self._lost if (last := self._last(source)) and last.status != FAILED}
         with nullcontext() if not self._places else open(self.path, "rb") as lines, atomic_write(self.path) as file:
             for source in (*order, *(source for source in self._places if source not in order)):
-                if source in self._places and lines is not None:
+                if source in self._places and source not in untrue and lines is not None:
                     kept[source] = file.tell()
                     lines.seek(self._places[source])
                     file.write(lines.readline().rstrip(b"\n") + b"\n")  # a killed run may have left it without
@@ -270,10 +283,6 @@ def _parse(line: bytes) -> Record | None:
     names = all(isinstance(value, list) for value in (record.outputs, record.left, record.notes))
     names = names and all(isinstance(name, str) for name in (record.input, record.stem, *record.outputs, *record.left))
     return record if names and isinstance(record.labels, dict) else None
-
-
-def _met(source: str, other: str, name: str) -> str:
-    return f"{source}: its output {name} is also one of {other}; rename one of the two, or leave out the writer"
 
 
 def _kind(name: str, stem: str) -> tuple[str, ...]:

@@ -71,6 +71,8 @@ def test_an_input_whose_outputs_were_written_over_is_not_finished(tmp_path):
         assert again.finished("first/img.jpg") is None
         assert again.finished("second/img.jpg") is not None
     manifest.rewrite(["first/img.jpg"])
+    (first, _) = lines(tmp_path)
+    assert (first["status"], first["outputs"], first["left"]) == (FAILED, [], ["img.labels.png"])
     assert Manifest(tmp_path, "r1").finished("first/img.jpg") is None
 
 
