@@ -26,6 +26,7 @@ NAME = "manifest.jsonl"
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 COMMIT_SECONDS, COMMIT_LINES = 1.0, 256
 """Lines reach the disk after so many seconds or lines, whichever comes first."""
+NOTHING_STALE = b'"stale": []'
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Record:
         labels: Share of the pixels of every label that has any, 0…1.
         notes: One line for each thing that was decided for the user.
         stem: Where the outputs go, relative to the output folder, without a suffix.
-        left: Files of earlier runs on this input, of kinds that this run did not write, which stay as they are.
+        left: Files of earlier runs on this input, of kinds that this one did not write, which stay as they are.
+        stale: The same of kinds that it did write, which go when the run ends.
     """
 
     input: str
@@ -55,6 +57,7 @@ class Record:
     notes: list[str] = field(default_factory=list)
     stem: str = ""
     left: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
 
 
 class Manifest:
@@ -100,7 +103,7 @@ class Manifest:
         """Add a line; a process that is killed now does not lose it.
 
         What earlier runs wrote for this input and this one did not, such as the mask of a label that is no longer asked
-        for, is removed before, if it is of a kind that this run writes.
+        for, is kept in mind; by the end of the run it may be another input's.
 
         Returns:
             The record as it was written: failed if one of its outputs is that of another input of this run, which then
@@ -114,18 +117,19 @@ class Manifest:
             if other in self._current:
                 record = self._failed(record, other, owners[other], {owners[other]})
         if before is not None:
-            record = replace(record, left=[*record.left, *self._without_stale(before, record)])
+            record = self._after(before, record)
         self._write(record)
         self._current.add(record.input)
         return record
 
     def _failed(self, record: Record, other: str, name: str, lost: set[str]) -> Record:
         """What becomes of a record one of whose outputs was written by another input, too; the rest of them is left."""
-        left = [mine for mine in dict.fromkeys([*record.outputs, *record.left]) if mine not in lost]
+        mine = dict.fromkeys([*record.outputs, *record.left, *record.stale])
+        left = [one for one in mine if one not in lost]
         error = (
             f"{record.input}: its output {name} is also one of {other}; rename one of the two, or leave out the writer"
         )
-        return replace(record, status=FAILED, outputs=[], left=left, error=error)
+        return replace(record, status=FAILED, outputs=[], left=left, stale=[], error=error)
 
     def _last(self, source: str) -> Record | None:
         """The last record of an input that counts."""
@@ -134,18 +138,29 @@ class Manifest:
         with open(self.path, "rb") as file:
             return _record_at(file, self._places[source])
 
-    def _without_stale(self, before: Record, record: Record) -> list[str]:
-        """Remove what the new record's outputs replace; answers with what is left of the earlier ones."""
+    def _after(self, before: Record, record: Record) -> Record:
+        """The record with the files of an earlier one that it did not write anew."""
         kinds = {_kind(name, record.stem) for name in record.outputs}
-        left = []
-        for name in dict.fromkeys([*before.outputs, *before.left]):
-            if name in record.outputs or self._owner.get(hash(name), record.input) != record.input:
-                continue
-            if _kind(name, before.stem) in kinds and _is_below(name):
+        left, stale = list(record.left), []
+        for name in dict.fromkeys([*before.outputs, *before.left, *before.stale]):
+            if name not in record.outputs and self._is_of(name, record.input):
+                gone = name in before.stale or _kind(name, before.stem) in kinds
+                (stale if gone else left).append(name)
+        return replace(record, left=left, stale=stale)
+
+    def _is_of(self, name: str, source: str) -> bool:
+        """Whether no other input has an output of that name."""
+        return self._owner.get(hash(name), source) == source
+
+    def _without_stale(self, line: bytes) -> bytes:
+        """A line that says nothing of stale files, which are removed where they are no other input's by now."""
+        record = None if NOTHING_STALE in line else _parse(line)
+        if record is None or record.status == FAILED:
+            return line
+        for name in record.stale:
+            if self._is_of(name, record.input) and _is_below(name):
                 (self.out / name).unlink(missing_ok=True)
-            else:
-                left.append(name)
-        return left
+        return to_line(replace(record, stale=[]))
 
     def _write(self, record: Record) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -172,6 +187,9 @@ class Manifest:
         """Keep its place; an input whose outputs it wrote over is no longer finished."""
         self._places[record.input] = place
         self._lost.discard(record.input)
+        for name in (*record.left, *record.stale):
+            if self._is_of(name, record.input):
+                self._owner.pop(hash(name), None)
         for name in record.outputs:
             key = hash(name)
             before = self._owner.get(key, record.input)
@@ -181,6 +199,8 @@ class Manifest:
 
     def rewrite(self, sources: Iterable[str], skipped: Iterable[str] = ()) -> "Records":
         """Write the file anew: the given inputs in their order, then inputs of earlier runs.
+
+        Before, stale files of the given inputs are removed.
 
         Args:
             sources: The inputs.
@@ -199,7 +219,8 @@ class Manifest:
                 if source in self._places and source not in untrue and lines is not None:
                     kept[source] = file.tell()
                     lines.seek(self._places[source])
-                    file.write(lines.readline().rstrip(b"\n") + b"\n")  # a killed run may have left it without
+                    line = lines.readline().rstrip(b"\n") + b"\n"  # a killed run may have left it without
+                    file.write(self._without_stale(line) if source in order else line)
                     if source in before or (source in order and source in self._current):
                         places.append(kept[source])
                         flags.append(source in before)
@@ -280,8 +301,9 @@ def _parse(line: bytes) -> Record | None:
         record = Record(**json.loads(line))
     except (ValueError, TypeError):
         return None
-    names = all(isinstance(value, list) for value in (record.outputs, record.left, record.notes))
-    names = names and all(isinstance(name, str) for name in (record.input, record.stem, *record.outputs, *record.left))
+    names = all(isinstance(value, list) for value in (record.outputs, record.left, record.stale, record.notes))
+    paths = (record.input, record.stem, *record.outputs, *record.left, *record.stale) if names else ()
+    names = names and all(isinstance(path, str) for path in paths)
     return record if names and isinstance(record.labels, dict) else None
 
 

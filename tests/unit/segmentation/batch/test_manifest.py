@@ -108,11 +108,19 @@ def test_an_input_whose_outputs_go_elsewhere_now_is_not_finished(tmp_path):
 # --- files of earlier runs ---------------------------------------------------------------------------------------
 
 
+def finish(out, *records):
+    """What a run leaves that did these inputs and no other."""
+    manifest = Manifest(out, records[0].run)
+    for record in records:
+        manifest.append(record)
+    return manifest.rewrite([record.input for record in records])
+
+
 def redone(out, before, after, *, status=OK):
     """What is there once an input that had written ``before`` has written ``after``, and the last record."""
     Manifest(out, "r1").append(replace(done(out, "p/a.b.jpg", *before), stem="a.b"))
     record = replace(done(out, "p/a.b.jpg", *after, run="r2"), stem="a.b", status=status)
-    record = Manifest(out, "r2").append(record)
+    (record,) = finish(out, record)
     return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} - {NAME}, record
 
 
@@ -141,16 +149,16 @@ def test_what_an_earlier_run_wrote_goes_if_its_kind_is_written_anew(tmp_path, be
 
 def test_what_an_earlier_run_wrote_under_another_stem_goes(tmp_path):
     Manifest(tmp_path, "r1").append(replace(done(tmp_path, "p/a.jpg", "a.json"), stem="a"))
-    record = Manifest(tmp_path, "r1").append(replace(done(tmp_path, "p/a.jpg", "a.jpg.json"), stem="a.jpg"))
+    (record,) = finish(tmp_path, replace(done(tmp_path, "p/a.jpg", "a.jpg.json"), stem="a.jpg"))
     assert not (tmp_path / "a.json").exists()
     assert record.left == []
 
 
 def test_what_is_left_is_remembered_until_its_kind_is_written_anew(tmp_path):
     redone(tmp_path, ["a.b.mask.000-dog.png"], ["a.b.json"])
-    Manifest(tmp_path, "r2").rewrite(["p/a.b.jpg"])
     last = replace(done(tmp_path, "p/a.b.jpg", "a.b.mask.000-cat.png", run="r3"), stem="a.b")
-    assert Manifest(tmp_path, "r3").append(last).left == ["a.b.json"]
+    (record,) = finish(tmp_path, last)
+    assert (record.left, record.stale) == (["a.b.json"], [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.b.json", "a.b.mask.000-cat.png", NAME]
 
 
@@ -162,8 +170,30 @@ def test_a_failure_removes_nothing(tmp_path):
 def test_a_file_that_is_another_inputs_by_now_stays(tmp_path):
     Manifest(tmp_path, "r1").append(replace(done(tmp_path, "first/a.jpg", "a.mask.0.png"), stem="a"))
     Manifest(tmp_path, "r1").append(replace(done(tmp_path, "second/a.jpg", "a.mask.0.png"), stem="a"))
-    Manifest(tmp_path, "r2").append(replace(done(tmp_path, "first/a.jpg", "a.jpg.mask.1.png"), stem="a.jpg"))
+    finish(tmp_path, replace(done(tmp_path, "first/a.jpg", "a.jpg.mask.1.png"), stem="a.jpg"))
     assert (tmp_path / "a.mask.0.png").exists()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_file_that_becomes_another_inputs_in_the_same_run_stays(tmp_path, order):
+    Manifest(tmp_path, "r1").append(replace(done(tmp_path, "p/sub/a.jpg", "a.json"), stem="a"))
+    records = [
+        replace(done(tmp_path, "p/a.jpg", "a.json", run="r2"), stem="a"),
+        replace(done(tmp_path, "p/sub/a.jpg", "sub/a.json", run="r2"), stem="sub/a"),
+    ]
+    assert [record.status for record in finish(tmp_path, *records[::order])] == [OK, OK]
+    assert (tmp_path / "a.json").exists()
+
+
+def test_a_run_that_was_killed_before_its_end_leaves_stale_files_to_the_next(tmp_path):
+    Manifest(tmp_path, "r1").append(replace(done(tmp_path, "a.jpg", "a.mask.0-dog.png"), stem="a"))
+    Manifest(tmp_path, "r2").append(replace(done(tmp_path, "a.jpg", "a.mask.0-cat.png", run="r2"), stem="a"))
+    assert (tmp_path / "a.mask.0-dog.png").exists()
+    manifest = Manifest(tmp_path, "r2")
+    assert manifest.finished("a.jpg", "a") is not None
+    manifest.rewrite(["a.jpg"], ["a.jpg"])
+    assert not (tmp_path / "a.mask.0-dog.png").exists()
+    assert lines(tmp_path)[0]["stale"] == []
 
 
 @pytest.mark.parametrize("name", ["../precious.json", "sub/../../precious.json"])
@@ -172,7 +202,7 @@ def test_nothing_outside_the_output_folder_is_removed(tmp_path, name):
     (out / "sub").mkdir(parents=True)
     (tmp_path / "precious.json").write_bytes(b"")
     Manifest(out, "r1").append(Record("a.jpg", OK, [name, str(tmp_path / "precious.json")], run="r1", stem="a"))
-    Manifest(out, "r2").append(replace(done(out, "a.jpg", "a.json", run="r2"), stem="a"))
+    finish(out, replace(done(out, "a.jpg", "a.json", run="r2"), stem="a"))
     assert (tmp_path / "precious.json").exists()
 
 
@@ -227,6 +257,7 @@ def test_a_line_that_is_whole_but_for_its_line_break_counts(tmp_path):
         b'{"input": "a.jpg", "status": "ok", "outputs": [7]}',
         b'{"input": "a.jpg", "status": "ok", "stem": null}',
         b'{"input": "a.jpg", "status": "ok", "left": [null]}',
+        b'{"input": "a.jpg", "status": "ok", "stale": null}',
         b'{"input": "a.jpg", "status": "ok", "colour": "blue"}',
         b'{"input": "\xff.jpg", "status": "ok"}',
         b"\0\0\0\0",
