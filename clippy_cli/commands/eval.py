@@ -22,6 +22,8 @@ PARTIAL = 3
 TERMINATED = 128 + signal.SIGTERM
 GRACE = 3.0
 """Seconds that the processes behind the first wait before they say what went wrong."""
+MOST_NAMED = 12
+"""So many files are named."""
 PROTOCOL, MEASURED, OUTPUTS = "Protocol", "What is measured", "Outputs"
 NAMED = "paper, kahnchana, kahnchana-aligned, sclip; to classify paper, kahnchana, openai, whole."
 FLAGS = (
@@ -120,7 +122,7 @@ def evaluate(
         raise
     if report is None:
         return 0
-    _publish(report, shown, out, checkpoint, protocol="protocol" in typed, plots=plots)
+    _publish(report, shown, chosen, checkpoint, protocol="protocol" in typed, plots=plots)
     left_out = int(report.metrics.get("pictures left out", 0))
     if left_out:
         console.warn(f"pictures that could not be used and are not counted: {left_out:,}; images.csv names them")
@@ -195,14 +197,23 @@ def _load(weights: Weights) -> "Segmenter":
     return segmenter
 
 
-def _publish(report: "Report", shown: str, out: Path, checkpoint: Path | None, *, protocol: bool, plots: bool) -> None:
+def _publish(
+    report: "Report",
+    shown: str,
+    chosen: "BenchmarkOptions",
+    checkpoint: Path | None,
+    *,
+    protocol: bool,
+    plots: bool,
+) -> None:
     """Write the files and print what was asked for."""
     from clippy_cli.scores import print_scores
     from clippy_core.evaluation import report as reports
     from clippy_core.evaluation.published import compare
     from clippy_core.version import __version__
 
-    comparison = compare(report)
+    comparison, out = compare(report), chosen.out
+    assert out is not None, "the command always has one"
     more = {"checkpoint": checkpoint and str(checkpoint), "version": __version__}
     files = [*reports.write_all(out, report, comparison, **more)]
     if plots:
@@ -224,5 +235,8 @@ def _publish(report: "Report", shown: str, out: Path, checkpoint: Path | None, *
         console.warn(f"{report.benchmark}: {note}")
     if report.timing:
         console.notice("pictures: {pictures:.0f} in {seconds:.1f} s, {images/s:.3g} images/s".format(**report.timing))
-    images = [out / "images.csv"] if report.images else []
-    console.notice(f"wrote {', '.join(map(str, [*files, *images]))}")
+    files += [out / "images.csv"] if report.images else []
+    files += sorted((out / "worst").glob("*.png")) if chosen.worst else []
+    console.notice(f"wrote {', '.join(map(str, files[:MOST_NAMED]))}")
+    if len(files) > MOST_NAMED:
+        console.notice(f"and {len(files) - MOST_NAMED:,} more pictures in {out / 'worst'}")

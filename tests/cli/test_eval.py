@@ -124,6 +124,7 @@ def test_measures_labels_and_groups_with_every_file(clippy: Any, meadows: Path) 
     rows = list(csv.DictReader(Path("o/images.csv").read_text().splitlines()))
     assert [row["picture"] for row in rows] == ["0", "1", "2", "3"]
     assert [path.suffix for path in Path("o/worst").iterdir()] == [".png"]
+    assert f", o/images.csv, {next(Path('o/worst').iterdir())}\n" in done.err
     for name in ("classes.png", "confusion.png"):
         with Image.open(Path("o", name)) as picture:
             assert picture.width > 400

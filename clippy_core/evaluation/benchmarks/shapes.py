@@ -79,7 +79,8 @@ def run(segmenter: Segmenter, data: Path | None, options: BenchmarkOptions) -> R
         {"class": name, "IoU": _shown(iou_C[index]), "top-1": _shown(right_C[index]) if index < len(THINGS) else ""}
         for index, name in enumerate(CLASSES)
     ]
-    return Report("shapes", metrics, _protocol(segmenter, options, total), rows)
+    choices = _protocol(segmenter, options, total)
+    return Report("shapes", metrics, choices, rows, confusion=confusion.counts.tolist())
 
 
 def _measure(segmenter: Segmenter, options: BenchmarkOptions, total: int) -> _Counts:

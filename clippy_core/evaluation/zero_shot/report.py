@@ -6,10 +6,12 @@ Shapes: N picture, C class.
 import csv
 import io
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from clippy_core.errors import ImageError
 from clippy_core.evaluation.benchmarks import Report
 from clippy_core.evaluation.classification import TopK
 from clippy_core.evaluation.options import BenchmarkOptions
@@ -18,6 +20,7 @@ from clippy_core.evaluation.zero_shot.classify import Answers, classify
 from clippy_core.evaluation.zero_shot.dataset import ClassificationSet
 from clippy_core.evaluation.zero_shot.protocol import CROP, ClassificationProtocol, choose
 from clippy_core.files import write_bytes
+from clippy_core.images import read_picture
 from clippy_core.segmentation.segmenter import Segmenter
 
 IMAGES = "images.csv"
@@ -55,7 +58,8 @@ def counts(answers: Answers) -> dict[str, float]:
 def images(dataset: ClassificationSet, answers: Answers, options: BenchmarkOptions) -> list[dict[str, Any]]:
     """One row a picture: its class, the model's answer, and the place of its class among all, from 1.
 
-    Also written to ``images.csv`` in the folder for outputs, if there is one; empty where a picture cannot be used.
+    Also written to ``images.csv`` in the folder for outputs, if there is one. Where a picture cannot be used, answer
+    and place are empty, and ``why`` is the reason.
 
     Raises:
         OSError: The file cannot be written.
@@ -64,7 +68,8 @@ def images(dataset: ClassificationSet, answers: Answers, options: BenchmarkOptio
     for picture, rank, answer in zip(answers.pictures, answers.ranks_N, answers.answers_N, strict=True):
         said, place = (dataset.labels[answer].name, int(rank) + 1) if rank >= 0 else (None, None)
         truth = dataset.labels[picture.label].name
-        rows.append({"picture": dataset.name_of(picture), "class": truth, "answer": said, "place": place})
+        why = "" if rank >= 0 else _reason(picture.path, options.segment.max_pixels)
+        rows.append({"picture": dataset.name_of(picture), "class": truth, "answer": said, "place": place, "why": why})
     if options.out is not None and options.share.rank == 0:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -72,6 +77,18 @@ def images(dataset: ClassificationSet, answers: Answers, options: BenchmarkOptio
         writer.writerows(rows)
         write_bytes(options.out / IMAGES, text.getvalue().encode("utf-8", "backslashreplace"))
     return rows
+
+
+def _reason(path: Path, max_pixels: int) -> str:
+    """Why a picture cannot be used.
+
+    It is read once more: processes and attempts tell each other numbers, and no words.
+    """
+    try:
+        read_picture(path, max_pixels=max_pixels)
+    except ImageError as error:
+        return " ".join(str(error).removeprefix(f"{path}: ").split())
+    return "it could not be read before"
 
 
 def timing(answers: Answers) -> dict[str, float]:

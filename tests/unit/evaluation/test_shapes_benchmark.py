@@ -107,6 +107,8 @@ def test_a_background_is_no_class(oracle, background):
 
 def test_rows_and_protocol_can_be_written_down(report):
     assert [row["class"] for row in report.rows] == list(CLASSES)
+    counts_CC = np.array(report.confusion)
+    assert counts_CC.sum() == np.trace(counts_CC) == TOTAL * SIZE * SIZE
     assert report.rows[0] == {"class": "ball", "IoU": "1.000", "top-1": "1.000"}
     assert report.rows[-1]["top-1"] == ""
     protocol = json.loads(json.dumps(report.protocol))

@@ -90,9 +90,10 @@ def test_a_line_a_picture(dataset, guess, tmp_path):
     bad = ClassificationSet("bad", "all", dataset.root, dataset.labels, dataset.pictures[7:9], "*.jpg")
     report(guess(), bad, BenchmarkOptions(out=tmp_path))
     assert (tmp_path / "images.csv").read_text().splitlines()[:2] == [
-        "picture,class,answer,place",
-        "007.jpg,word 7,,",
+        "picture,class,answer,place,why",
+        "007.jpg,word 7,,,the file is empty",
     ]
+    assert all(row["why"] == "" for row in rows if row["answer"])
 
 
 def killed(after):

@@ -39,6 +39,7 @@ def test_groups_by_hand(sets, tmp_path):
         "class": "landbird",
         "answer": "waterbird",
         "place": 2,
+        "why": "",
     }
     assert found.protocol["words"] == {
         "landbird": ("landbird", "land bird"),

@@ -138,7 +138,9 @@ def test_bad_pictures_are_counted_and_named(sets, dataset, truth, tmp_path):
     assert found.metrics == {**without.metrics, "pictures left out": 3}
     assert (found.metrics["top-1"], found.rows) == (1 / 3, without.rows)
     assert found.protocol["left out"] == ["empty.jpg", "cut.jpg", "gone.jpg"]
-    assert found.images[-1] == {"picture": "gone.jpg", "class": WORDS[2], "answer": None, "place": None}
+    assert found.images[-1] == {"picture": "gone.jpg", "class": WORDS[2], "answer": None, "place": None} | {
+        "why": "cannot be read (No such file or directory)"
+    }
     started, *items, finished = told[:11]
     assert (started, finished.done, finished.failed) == (events.BatchStarted(9, 0), 6, 3)
     assert [item.source for item in items if item.status == "failed"] == found.protocol["left out"]
