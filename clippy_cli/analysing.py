@@ -23,9 +23,8 @@ MAX_ROWS = 40
 MAX_FAILURES = 20
 OUT = Path("clippy-analysis")
 
-Inputs = Annotated[
-    list[str], typer.Argument(metavar="IMAGES...", help="Images, folders, glob patterns, or - for standard input.")
-]
+ACCEPTED = "Images, folders, glob patterns, lists (.txt, @FILE), shards (.tar), or - for standard input; no videos."
+Inputs = Annotated[list[str], typer.Argument(metavar="IMAGES...", help=ACCEPTED)]
 Labels = Annotated[
     str | None,
     typer.Option("--labels", "-l", metavar="WORDS", help='Labels to compare with: "dog|puppy,grass". (default: none)'),

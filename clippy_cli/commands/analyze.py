@@ -31,7 +31,7 @@ GroupInputs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="IMAGES...",
-        help="Images, folders, glob patterns, or - for standard input. With --masks DIR and none, those of DIR.",
+        help=f"{analysing.ACCEPTED} With --masks DIR and none, those of DIR.",
         show_default=False,
     ),
 ]

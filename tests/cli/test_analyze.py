@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,21 @@ def test_no_usable_picture_at_all(clippy: Any, kind: str) -> None:
     assert done.err == "error: in/a.png: the file is empty; 1 more could not be used either\n"
     assert done.out == ""
     assert not Path("out/report.html").exists()
+
+
+def test_lists_and_shards_are_inputs_and_videos_are_not(clippy: Any, draw: Draw) -> None:
+    for name in ("a.png", "b.png"):
+        draw(Path(name))
+    Path("list.txt").write_text("a.png\n")
+    with tarfile.open("shard.tar", "w") as shard:
+        shard.add("b.png")
+    done = clippy("analyze", "pooling", "list.txt", "shard.tar", "--json", "--out", "out", *SMALL)
+    assert [one["picture"] for one in json.loads(done.out)["numbers"]["pictures"]] == ["a.png", "shard.tar/b.png"]
+    Path("film.mp4").write_bytes(b"")
+    done = clippy("analyze", "pooling", "film.mp4", "--out", "out", *SMALL)
+    assert (done.code, done.err) == (DATA, "error: film.mp4: a video; accepted: pictures\n")
+    said = " ".join(clippy("analyze", "pooling", "-h").out.replace("│", " ").split())
+    assert "lists (.txt, @FILE), shards (.tar), or - for standard input; no videos." in said
 
 
 @pytest.mark.parametrize(
