@@ -183,7 +183,7 @@ def _cell(value: Any, decimals: int) -> str:
         return "yes" if value else "no"
     if isinstance(value, Integral):
         return f"{int(value):,}"
-    return f"{float(value):,.{decimals}f}" if isinstance(value, Real) else str(value)
+    return f"{float(value):z,.{decimals}f}" if isinstance(value, Real) else str(value)
 
 
 def _settings(settings: dict[str, Any]) -> str:

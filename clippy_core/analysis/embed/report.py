@@ -121,7 +121,7 @@ def _labels_figure(found: Neighbourhood) -> Figure:
         tiles = [
             Tile(
                 found.gallery.small[place],
-                (names[place], f"{found.cosine_NK[place, label]:.3f}"),
+                (names[place], f"{found.cosine_NK[place, label]:z.3f}"),
                 "good" if found.label_N[place] == label else "",
             )
             for place in order
@@ -147,7 +147,7 @@ def _neighbours_figures(found: Neighbourhood) -> tuple[Figure, ...]:
         for other, cosine in list(zip(found.nearest_NT[place], found.nearest_cosine_NT[place], strict=True))[
             : ACROSS - 1
         ]:
-            tiles.append(Tile(found.gallery.small[other], (names[other], f"{cosine:.3f}")))
+            tiles.append(Tile(found.gallery.small[other], (names[other], f"{cosine:z.3f}")))
         rows.append(("", tiles))
     some = f" {MOST_PICTURES} pictures, evenly from all; embed.csv has the others." if count > MOST_PICTURES else ""
     caption = f"First a picture with its nearest label, then the others that are nearest, with cosines.{some}"
@@ -201,7 +201,7 @@ def _clusters_text(found: Neighbourhood, options: EmbedOptions) -> str:
         return "One cluster."
     how = "as asked for" if options.clusters else "the number with the highest silhouette"
     return (
-        f"k-means on embeddings relative to their mean; {how} ({found.silhouette:.2f}; 0 is no order, 1 is perfect). A "
+        f"k-means on embeddings relative to their mean; {how} ({found.silhouette:z.2f}; 0 is no order, 1 is perfect). A "
         "cluster is called by the label that is more common in it than elsewhere."
     )
 
@@ -247,15 +247,15 @@ def to_csv(found: Neighbourhood) -> str:
     for place, source in enumerate(sources):
         cells: list[Any] = [source]
         for label in order_NK[place]:
-            cells += [found.names[label], f"{found.cosine_NK[place, label]:.4f}"]
-            cells.append(f"{found.probability_NK[place, label]:.4f}")
+            cells += [found.names[label], f"{found.cosine_NK[place, label]:z.4f}"]
+            cells.append(f"{found.probability_NK[place, label]:z.4f}")
         cells.append(found.names[relative_N[place]])
         if found.nearest_NT.size:
-            cells += [sources[found.nearest_NT[place, 0]], f"{found.nearest_cosine_NT[place, 0]:.4f}"]
+            cells += [sources[found.nearest_NT[place, 0]], f"{found.nearest_cosine_NT[place, 0]:z.4f}"]
         else:
             cells += ["", ""]
         cells += [sources[original[place]] if place in original else "", int(found.cluster_N[place]) + 1]
-        writer.writerow([*cells, *(f"{value:.4f}" for value in found.at_N2[place])])
+        writer.writerow([*cells, *(f"{value:z.4f}" for value in found.at_N2[place])])
     return buffer.getvalue()
 
 

@@ -88,7 +88,7 @@ def draw_picture(
     size = picture_HW3.shape[:2]
 
     def hot(kind: str, values_P: np.ndarray, span: tuple[float, float], title: str, caption: str = "") -> Figure:
-        scale = f"Dark {span[0]:.2f}, bright {span[1]:.2f}.".replace("-", "−")
+        scale = f"Dark {span[0]:z.2f}, bright {span[1]:z.2f}.".replace("-", "−")
         return Figure(
             f"{name}.{kind}", heat(values_P, grid, span, picture_HW3), title, " ".join(filter(None, (caption, scale)))
         )

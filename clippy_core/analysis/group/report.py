@@ -159,7 +159,7 @@ def segment_tables(found: "Grouped") -> tuple[Table, ...]:
         row: list[Any] = [number + 1, 100 * share]
         if found.names:
             (name, cosine), *others = found.names[number]
-            row += [name, cosine, ", ".join(f"{other} {value:.3f}" for other, value in others)]
+            row += [name, cosine, ", ".join(f"{other} {value:z.3f}" for other, value in others)]
         rows.append(tuple(row))
     columns = ("segment", "share, %", *(("name", "cosine", "next nearest") if found.names else ()))
     tables = [Table("Segments", columns, tuple(rows))]

@@ -63,8 +63,8 @@ def _about_collisions(found: LabelSet) -> list[tuple[str, str]]:
         said.append(
             (
                 "synonym",
-                f"{word!r}{of} is nearer to {rival!r}{belongs} (cosine {item.other:.2f}) than to any other word of its "
-                f"own ({item.own:.2f}): {what}",
+                f"{word!r}{of} is nearer to {rival!r}{belongs} (cosine {item.other:z.2f}) than to any other word of its "
+                f"own ({item.own:z.2f}): {what}",
             )
         )
     return said
@@ -77,7 +77,7 @@ def _about_pairs(found: LabelSet) -> list[tuple[str, str]]:
         words = [found.words[word] for word in pair.words]
         through = "" if words == names else f" through {words[0]!r} and {words[1]!r}"
         share = "nearly all" if pair.nearer > 0.9995 else f"{100 * pair.nearer:.1f} % of the"
-        nearness = f"a cosine of {pair.cosine:.2f}{through}, more than {share} pairs of everyday names"
+        nearness = f"a cosine of {pair.cosine:z.2f}{through}, more than {share} pairs of everyday names"
         said.append(
             (
                 "confusable",

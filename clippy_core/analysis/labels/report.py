@@ -106,7 +106,7 @@ def _likeness(found: LabelSet) -> Section:
         heat_map(shown_KK, names, names, shade, links=links),
         "Cosines between labels",
         f"Ordered by likeness. Of {len(THINGS)} everyday names (COCO's things) in the same prompts, one pair in a "
-        f"hundred is above {limit:.2f}."
+        f"hundred is above {limit:z.2f}."
         + (
             f" Shown are the {len(names)} labels that have the nearest others." if len(names) < len(found.names) else ""
         ),

@@ -142,7 +142,7 @@ def draw_picture(
     ]
     for pool, values_P in found.likeness.items():
         low, high = (float(value) for value in np.percentile(values_P, ENDS))
-        caption = f"Spread {about['pooled'][pool]['spread']:.2f}. Dark {low:.2f}, bright {high:.2f}."
+        caption = f"Spread {about['pooled'][pool]['spread']:z.2f}. Dark {low:z.2f}, bright {high:z.2f}."
         image = heat(values_P, found.grid, (low, high), picture_HW3)
         figures.append(Figure(f"{name}.{pool}", image, f"Like the vector of {POOLS[pool]} pooling", _minus(caption)))
     for place in most_like(found, most) if len(labels) else ():
@@ -151,7 +151,7 @@ def draw_picture(
             top = max(float(np.percentile(added_P, 99.5)), 1e-9)
             kind = f"{pool}-{place + 1:02d}-{safe_name(labels[place], 30)}"
             title = f"Where “{labels[place]}” comes from, {POOLS[pool]}"
-            caption = f"Cosine {found.cosines[pool][place]:.3f}. Each location's part; dark nothing or less."
+            caption = f"Cosine {found.cosines[pool][place]:z.3f}. Each location's part; dark nothing or less."
             draw = cells if pool == "max" else heat
             figures.append(
                 Figure(f"{name}.{kind}", draw(added_P, found.grid, (0.0, top), picture_HW3), title, _minus(caption))

@@ -232,11 +232,13 @@ def describe(found: Pooled, words: Sequence[str], scale: float) -> dict[str, Any
         },
     }
     if len(words):
+        # Where prefix tokens win nothing, they add nothing, and not what rounding leaves of a difference.
+        rest_K = found.cosines["max"] - found.from_max_KP.sum(1) if found.prefix_wins else np.zeros(len(words))
         about["labels"] = {
             label: {
                 "cosines": {name: values_K[place] for name, values_K in found.cosines.items()},
                 "half of it from": locations_for_half(found.from_max_KP[place]),
-                "from prefix tokens": found.cosines["max"][place] - found.from_max_KP[place].sum(),
+                "from prefix tokens": rest_K[place],
             }
             for place, label in enumerate(words)
         }

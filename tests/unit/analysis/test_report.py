@@ -216,6 +216,7 @@ def test_a_heavy_picture_is_a_jpeg_in_the_page_and_no_wider_than_it_needs_to_be(
         ((1, 23456, None), ["1", "23,456", "–"], True),
         ((0.1234, 9.0, float("nan")), ["0.123", "9.000", "–"], True),
         ((12.345, -0.5), ["12.35", "-0.50"], True),
+        ((-0.0001, 0.5, -0.0), ["0.000", "0.500", "0.000"], True),
         ((123.45, 1.0), ["123.5", "1.0"], True),
         ((1234.5, 2), ["1,234", "2"], True),
         ((float("inf"), 1.5), ["inf", "1.500"], True),
@@ -245,6 +246,7 @@ def test_plain_data():
         "f": np.float64(0.1),
         "t": (True, None, np.bool_(False)),
     }
+    assert str(to_plain(-0.0)) == "0.0"
     assert to_plain(given) == {"1": [0, 1, 2], "p": "a/b", "n": None, "f": 0.1, "t": [True, None, False]}
 
 
