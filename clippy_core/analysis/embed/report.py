@@ -201,8 +201,8 @@ def _clusters_text(found: Neighbourhood, options: EmbedOptions) -> str:
         return "One cluster."
     how = "as asked for" if options.clusters else "the number with the highest silhouette"
     return (
-        f"k-means on embeddings relative to their mean; {how} ({found.silhouette:z.2f}; 0 is no order, 1 is perfect). A "
-        "cluster is called by the label that is more common in it than elsewhere."
+        f"k-means on embeddings relative to their mean; {how} ({found.silhouette:z.2f}; 0 is no order, 1 is perfect). "
+        "A cluster is called by the label whose mean cosine in it is highest above its mean over all pictures."
     )
 
 

@@ -63,8 +63,8 @@ def _about_collisions(found: LabelSet) -> list[tuple[str, str]]:
         said.append(
             (
                 "synonym",
-                f"{word!r}{of} is nearer to {rival!r}{belongs} (cosine {item.other:z.2f}) than to any other word of its "
-                f"own ({item.own:z.2f}): {what}",
+                f"{word!r}{of} is nearer to {rival!r}{belongs} (cosine {item.other:z.2f}) than to any other word of "
+                f"its own ({item.own:z.2f}): {what}",
             )
         )
     return said
