@@ -9,6 +9,7 @@ import typer
 from clippy_cli import console, options
 from clippy_cli.progress import BatchProgress
 from clippy_core import events
+from clippy_core.errors import visible
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -151,7 +152,8 @@ def publish(report: "Report", out: Path, *, show: bool, json: bool) -> int:
         show_picture(picture_path(out, report.main), to_messages=json)
     failures = report.numbers.get("left out") or []
     for failure in failures[:MAX_FAILURES]:
-        console.warn(f"left out: {failure['picture']}: {failure['why'].removeprefix(failure['picture'] + ': ')}")
+        name = visible(failure["picture"])
+        console.warn(f"left out: {name}: {visible(failure['why']).removeprefix(f'{name}: ')}")
     if len(failures) > MAX_FAILURES:
         console.warn(f"left out: {len(failures) - MAX_FAILURES:,} more; {report.what}.json names them")
     console.notice(f"wrote {len(files)} files; open {out / 'report.html'}")
@@ -162,16 +164,15 @@ def print_table(table: "Table") -> None:
     """A table of a report on stdout, cut to a length that a terminal can take."""
     from rich import box
     from rich.table import Table as Grid
-    from rich.text import Text
 
     from clippy_core.analysis.html import formatted
 
     cells, numeric = formatted(table)
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(table.title, "bold"), title_justify="left")
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, title=console.plain(table.title, "bold"), title_justify="left")
     for heading, right in zip(table.columns, numeric, strict=True):
-        grid.add_column(Text(heading), justify="right" if right else "left", overflow="fold")
+        grid.add_column(console.plain(heading), justify="right" if right else "left", overflow="fold")
     for row in cells[:MAX_ROWS]:
-        grid.add_row(*map(Text, row))
+        grid.add_row(*map(console.plain, row))
     console.results().print(grid)
     if len(cells) > MAX_ROWS:
         console.results().print(f"… and {len(cells) - MAX_ROWS:,} more rows in the report", markup=False)

@@ -8,8 +8,11 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
 
+from clippy_core.errors import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 QUIET, NORMAL, VERBOSE = 0, 1, 2
 PLAIN_WIDTH = 120
@@ -65,12 +68,17 @@ def interactive() -> bool:
     return sys.stderr.isatty() and messages().is_terminal and not messages().is_dumb_terminal
 
 
+def plain(content: object, style: str = "") -> "Text":
+    """Text as it is, without markup; what would move the cursor or change colours is escaped."""
+    from rich.text import Text
+
+    return Text(visible(str(content)), style)
+
+
 def notice(text: str) -> None:
     """Say something in passing; not with ``--quiet``."""
     if Settings.verbosity > QUIET:
-        from rich.text import Text
-
-        messages().print(Text(text, "dim"), highlight=False, soft_wrap=True)
+        messages().print(plain(text, "dim"), highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
@@ -81,6 +89,12 @@ def warn(text: str) -> None:
 def fail(text: str) -> None:
     """Say in one line why the command ends."""
     _line("error: ", text, "bold red")
+
+
+def print_path(path: object) -> None:
+    """A file or folder on stdout: by its true name for a program, by a visible one on a terminal."""
+    text = str(path)
+    results().print(visible(text) if results().is_terminal else text, markup=False, soft_wrap=True)
 
 
 def print_json(document: Any) -> None:
@@ -95,7 +109,7 @@ def print_json(document: Any) -> None:
 def _line(prefix: str, text: str, style: str) -> None:
     from rich.text import Text
 
-    one_line = " ".join(text.split())
+    one_line = visible(" ".join(text.split()))
     messages().print(Text.assemble((prefix, style), one_line), soft_wrap=True, highlight=False)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from clippy_cli import console
 from clippy_core import events
+from clippy_core.errors import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -186,7 +187,7 @@ class Segmenting(BatchProgress):
             for note in event.notes:
                 self._noted += 1
                 if self._noted <= MOST_NOTES or verbose:
-                    console.warn(f"{event.source}: {note}")
+                    console.warn(f"{visible(str(event.source))}: {note}")
                 elif self._noted == MOST_NOTES + 1:
                     console.warn("there are more such notes; the manifest has all of them")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clippy_cli import console
+from clippy_core.errors import visible
 from clippy_core.version import __version__
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def print_labels(result: "Segmentation") -> None:
     labels = sorted(result.summary(), key=lambda label: (-label.pixels, label.index))
     width = console.results().width
     shown = [name for name, needed in COLUMNS.items() if width >= needed]
-    table = Table(box=box.SIMPLE_HEAD, title=Text(result.source, "bold"), title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, title=console.plain(result.source, "bold"), title_justify="left", pad_edge=False)
     table.add_column("label", overflow="fold")
     for name in shown:
         table.add_column(name, justify="left" if name == BOX else "right", no_wrap=True)
@@ -41,7 +42,7 @@ def print_labels(result: "Segmentation") -> None:
             "score": f"{label.score:.3f}",
             BOX: ", ".join(map(str, label.bbox)) if label.pixels else "–",
         }
-        name = Text.assemble(("■ ", f"rgb({red},{green},{blue})"), label.name)
+        name = Text.assemble(("■ ", f"rgb({red},{green},{blue})"), console.plain(label.name))
         table.add_row(name, *(cells[column] for column in shown), style=None if label.pixels else "dim")
     if len(labels) > MAX_ROWS:
         table.add_row(Text(f"… and {len(labels) - MAX_ROWS} more", "dim"))
@@ -77,9 +78,11 @@ def print_batch(records: "Sequence[Record]", out: Path, files: Sequence[Path] = 
     table.add_column("input", overflow="fold")
     table.add_column("why", overflow="fold")
     for record in failed:
-        table.add_row(_plain(record.input), _plain((record.error or "").removeprefix(f"{record.input}: ")))
+        name = visible(record.input)
+        table.add_row(console.plain(name), console.plain(visible(record.error or "").removeprefix(f"{name}: ")))
     if counts["failed"] > MAX_FAILURES:
-        table.add_row(f"… and {counts['failed'] - MAX_FAILURES:,} more", _plain(f"all are in {out / 'manifest.jsonl'}"))
+        more = f"… and {counts['failed'] - MAX_FAILURES:,} more"
+        table.add_row(more, console.plain(f"all are in {out / 'manifest.jsonl'}"))
     console.messages().print(table)
     console.notice(f"the same command again tries only the {'rest' if untried else 'failed ones'}")
 
@@ -105,7 +108,7 @@ def print_shares(records: "Sequence[Record]", job: "Job") -> None:
     table.add_column("mean share", justify="right", no_wrap=True)
     order = sorted(share, key=lambda name: -share[name])
     for name in order[:MAX_ROWS]:
-        table.add_row(_plain(name), f"{pictures[name]:,}", f"{share[name] / count:.1%}")
+        table.add_row(console.plain(name), f"{pictures[name]:,}", f"{share[name] / count:.1%}")
     if len(order) > MAX_ROWS:
         table.add_row(f"… and {len(order) - MAX_ROWS} more", "", "")
     console.results().print(table)
@@ -164,9 +167,3 @@ def show(result: "Segmentation", *, to_messages: bool) -> None:
 
     target = console.messages() if to_messages else console.results()
     target.print(HalfBlocks(result.overlay(annotated=False)))
-
-
-def _plain(text: str) -> Any:
-    from rich.text import Text
-
-    return Text(text)

@@ -47,8 +47,6 @@ def print_scores(report: "Report", comparison: "Comparison", *, protocol: bool) 
         comparison: What others published.
         protocol: Whether to print every choice that was made too.
     """
-    from rich.text import Text
-
     from clippy_core.evaluation import report as reports
 
     details = reports.details_table(report)
@@ -61,19 +59,20 @@ def print_scores(report: "Report", comparison: "Comparison", *, protocol: bool) 
         _print(context, titled=True)
     _print(reports.metrics_table(report, comparison))
     for line in reports.sources(comparison):
-        console.results().print(Text(line, "dim"))
+        console.results().print(console.plain(line, "dim"))
 
 
 def _print(table: "Table", *, titled: bool = False) -> None:
     from rich import box
     from rich.table import Table as Grid
-    from rich.text import Text
 
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(table.title) if titled else None, title_justify="left")
+    grid = Grid(
+        box=box.SIMPLE_HEAD, pad_edge=False, title=console.plain(table.title) if titled else None, title_justify="left"
+    )
     for heading, numeric in zip(table.headings, table.numeric, strict=True):
-        grid.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(console.plain(heading), justify="right" if numeric else "left", overflow="fold")
     for row in table.rows[:MAX_ROWS]:
-        grid.add_row(*map(Text, row))
+        grid.add_row(*map(console.plain, row))
     console.results().print(grid)
     if len(table.rows) > MAX_ROWS:
         console.results().print(f"… and {len(table.rows) - MAX_ROWS:,} more rows in eval.md", markup=False)

@@ -257,5 +257,7 @@ def _must_exist(item: "Input") -> None:
 
 
 def _say_notes(item: "Input", result: "Segmentation") -> None:
+    from clippy_core.errors import visible
+
     for note in result.picture.notes:
-        console.warn(f"{item.source}: {note}")
+        console.warn(f"{visible(item.source)}: {note}")

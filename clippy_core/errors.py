@@ -4,6 +4,18 @@ Each kind says what failed, what arrived and what is accepted, in one line. The 
 exit codes in one place (``clippy_cli.main``); the core never exits and never prints.
 """
 
+HARMLESS = frozenset(" \u00a0\u202f\u3000\u200c\u200d")
+"""Spaces of file names, and what joins letters and emoji: not printable to Python, and yet what people typed."""
+
+
+def visible(text: str) -> str:
+    """Text with line breaks and other control characters escaped: a file may be called anything."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character in HARMLESS else ascii(character)[1:-1] for character in text
+    )
+
 
 class ClippyError(Exception):
     """Base of every error that is about the user's input or surroundings rather than a mistake of ours."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from clippy_core.errors import ImageError
+from clippy_core.errors import ImageError, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,7 +145,7 @@ def _stream_of(source: "str | os.PathLike[str] | bytes | BinaryIO") -> tuple[Bin
     if isinstance(source, bytes):
         return io.BytesIO(source), "image"
     path = Path(source) if isinstance(source, (str, os.PathLike)) else None
-    name = _one_line(str(path if path is not None else getattr(source, "name", "stream")))
+    name = visible(str(path if path is not None else getattr(source, "name", "stream")))
     try:
         if path is None:
             return io.BytesIO(source.read()), name  # type: ignore[union-attr]
@@ -167,16 +167,9 @@ def _no_file(path: Path) -> str:
     return "not a regular file"
 
 
-def _one_line(text: str) -> str:
-    """Text with line breaks and other control characters escaped: a file may be called anything."""
-    return "".join(
-        character if character.isprintable() or character == " " else ascii(character)[1:-1] for character in text
-    )
-
-
 def _reason(error: Exception) -> str:
     lines = str(error).splitlines()
-    return _one_line(lines[0]) if lines else type(error).__name__
+    return visible(lines[0]) if lines else type(error).__name__
 
 
 _pillow_limit = threading.Lock()

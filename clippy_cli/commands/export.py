@@ -52,7 +52,7 @@ def export(
         console.print_json({"model": model, "form": form, "files": [str(file) for file in files], **_sheet(files)})
         return
     for file in files:
-        console.results().print(str(file), markup=False, soft_wrap=True)
+        console.print_path(file)
 
 
 def _load(model: str, checkpoint: Path | None) -> "tuple[LoadedModel, Path | None]":

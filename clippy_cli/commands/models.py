@@ -39,10 +39,11 @@ def list_models(json: options.Json = False) -> None:
         if card["error"]:
             console.warn(card["error"])
         on_disk = _megabytes(card["bytes"]) if card["bytes"] else "–"
-        about = Text("cannot be used", "red") if card["error"] else Text(card["description"])
+        about = Text("cannot be used", "red") if card["error"] else console.plain(card["description"])
         parameters = f"{card['parameters'] / 1e6:.1f} M" if card["parameters"] else "–"
         numbers = on_disk, parameters, str(card["size"] or "–")
-        table.add_row(Text(card["name"]), *numbers, about, Text(card["licence"]), Text(card["package"]))
+        names = map(console.plain, (card["licence"], card["package"]))
+        table.add_row(console.plain(card["name"]), *numbers, about, *names)
     console.results().print(table)
 
 
@@ -64,7 +65,7 @@ def info(
     table = Table.grid(padding=(0, 2))
     for key, value in card.items():
         if value not in (None, ""):
-            table.add_row(Text(TITLES.get(key, key.replace("_", " ")), "bold"), Text(_shown(key, value)))
+            table.add_row(Text(TITLES.get(key, key.replace("_", " ")), "bold"), console.plain(_shown(key, value)))
     console.results().print(table)
 
 
@@ -82,7 +83,7 @@ def pull_model(
     if json:
         console.print_json({"model": name, "directory": str(directory)})
     else:
-        console.results().print(str(directory), markup=False, soft_wrap=True)
+        console.print_path(directory)
 
 
 @app.command("push")

@@ -30,6 +30,6 @@ def _print(rows: list[dict[str, str | None]]) -> None:
     previous = None
     for row in rows:
         kind, previous = ("" if row["kind"] == previous else row["kind"]), row["kind"]
-        about = Text("cannot be used", "red") if row["error"] else Text(row["summary"] or "")
-        table.add_row(kind, Text(row["name"] or ""), Text(row["package"] or ""), about)
+        about = Text("cannot be used", "red") if row["error"] else console.plain(row["summary"] or "")
+        table.add_row(kind, console.plain(row["name"] or ""), console.plain(row["package"] or ""), about)
     console.results().print(table)

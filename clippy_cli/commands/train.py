@@ -219,4 +219,4 @@ def _say(outcome: "Outcome", *, json: bool) -> None:
         }  # fmt: skip
         console.print_json(document)
     else:
-        console.results().print(str(outcome.folder), markup=False, soft_wrap=True)
+        console.print_path(outcome.folder)

@@ -303,3 +303,31 @@ def test_a_label_no_file_can_be_named_after_in_this_locale_is_one_line(
     done = clippy("segment", photos / "a.png", "-l", "犬", *SMALL)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: 'photo.mask.000-犬.png' is no file name in this locale (ascii); LC_ALL=C.UTF-8")
+
+
+def test_control_characters_in_names_are_shown_and_not_obeyed(
+    clippy: Any, tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a colour, a title nor a line break reaches the terminal; JSON and manifest keep the true name."""
+    name, bad = "photos/red\x1b[31m\nline\u202f.png", "photos/title\x1b]0;x\x07.png"
+    shown = name.replace("\x1b", r"\x1b").replace("\n", r"\n")
+    monkeypatch.chdir(tmp_path)
+    draw(Path(name))
+    Path(bad).write_text("no picture")
+
+    alone = clippy("segment", name, "-l", "sky", *SMALL)
+    assert alone.code == 0
+    assert alone.out.splitlines()[0].rstrip() == shown
+    assert f"wrote clippy-out/{Path(shown).stem}.overlay.png" in alone.err.splitlines()
+    many = clippy("segment", "photos", "-v", "-l", "sky", *SMALL)
+    assert many.code == 3
+    assert f"ok {shown} (" in many.err
+    assert re.search(r"^ *photos/title\\x1b\]0;x\\x07\.png +not a picture", many.err, re.MULTILINE)
+    refused = clippy("segment", bad, "-l", "sky", *SMALL)
+    assert refused.err.startswith(r"error: photos/title\x1b]0;x\x07.png: not a picture")
+    assert "\x1b" not in "".join([*alone[1:], *many[1:], *refused[1:]])
+
+    document = json.loads(clippy("segment", "photos", "-l", "sky", "--json", "--overwrite", *SMALL).out)
+    assert [image["image"] for image in document["images"]] == [name, bad]
+    lines = Path("clippy-out/manifest.jsonl").read_text().split("\n")[:-1]
+    assert [json.loads(line)["input"] for line in lines] == [name, bad]
