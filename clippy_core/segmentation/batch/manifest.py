@@ -113,23 +113,19 @@ class Manifest:
         owners = {self._owner.get(hash(name), record.input): name for name in record.outputs}
         written = set(record.outputs)
         for other in sorted(owners.keys() - {record.input}):
-            self._write(self._failed(self._last(other) or Record(other, FAILED), record.input, owners[other], written))
+            name, theirs = owners[other], self._last(other) or Record(other, FAILED)
             if other in self._current:
-                record = self._failed(record, other, owners[other], {owners[other]})
+                advice = "rename one of the two, or leave out the writer"
+                self._write(_failed(theirs, f"its output {name} is also one of {record.input}; {advice}", written))
+                record = _failed(record, f"its output {name} is also one of {other}; {advice}", {name})
+            else:
+                why = f"its output {name} was written over by {record.input}; a run over it makes it anew"
+                self._write(_failed(theirs, why, written))
         if before is not None:
             record = self._after(before, record)
         self._write(record)
         self._current.add(record.input)
         return record
-
-    def _failed(self, record: Record, other: str, name: str, lost: set[str]) -> Record:
-        """What becomes of a record one of whose outputs was written by another input, too; the rest of them is left."""
-        mine = dict.fromkeys([*record.outputs, *record.left, *record.stale])
-        left = [one for one in mine if one not in lost]
-        error = (
-            f"{record.input}: its output {name} is also one of {other}; rename one of the two, or leave out the writer"
-        )
-        return replace(record, status=FAILED, outputs=[], left=left, stale=[], error=error)
 
     def _last(self, source: str) -> Record | None:
         """The last record of an input that counts."""
@@ -305,6 +301,12 @@ def _parse(line: bytes) -> Record | None:
     paths = (record.input, record.stem, *record.outputs, *record.left, *record.stale) if names else ()
     names = names and all(isinstance(path, str) for path in paths)
     return record if names and isinstance(record.labels, dict) else None
+
+
+def _failed(record: Record, why: str, lost: set[str]) -> Record:
+    """What becomes of a record that shares outputs with another input; the rest of its files is left."""
+    left = [name for name in dict.fromkeys([*record.outputs, *record.left, *record.stale]) if name not in lost]
+    return replace(record, status=FAILED, outputs=[], left=left, stale=[], error=f"{record.input}: {why}")
 
 
 def _kind(name: str, stem: str) -> tuple[str, ...]:

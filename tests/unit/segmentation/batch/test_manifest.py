@@ -73,6 +73,7 @@ def test_an_input_whose_outputs_were_written_over_is_not_finished(tmp_path):
     manifest.rewrite(["first/img.jpg"])
     (first, _) = lines(tmp_path)
     assert (first["status"], first["outputs"], first["left"]) == (FAILED, [], ["img.labels.png"])
+    assert first["error"].startswith("first/img.jpg: its output img.json was written over by second/img.jpg; ")
     assert Manifest(tmp_path, "r1").finished("first/img.jpg") is None
 
 
