@@ -152,5 +152,10 @@ def _write(path: Path, figure: "Figure") -> set[str]:
         warnings.filterwarnings("always", message="Glyph .* missing from")
         figure.savefig(buffer, format="png", dpi=DPI)
     write_bytes(path, buffer.getvalue())
-    found = (re.match(r"Glyph (\d+) ", str(warning.message)) for warning in caught)
-    return {chr(int(match[1])) for match in found if match}
+    lacking = set()
+    for warning in caught:
+        if match := re.match(r"Glyph (\d+) ", str(warning.message)):
+            lacking.add(chr(int(match[1])))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return lacking

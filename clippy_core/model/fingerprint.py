@@ -7,16 +7,26 @@ from dataclasses import asdict
 from pathlib import Path
 
 from clippy_core.errors import CheckpointError
-from clippy_core.model.directory import CONFIG, MANIFEST, TOKENIZER, WEIGHTS, read_config, read_manifest, sha256
-from clippy_core.model.onnx_towers import DOCUMENT
+from clippy_core.model.directory import (
+    CONFIG,
+    EXPORTED,
+    MANIFEST,
+    TOKENIZER,
+    WEIGHTS,
+    is_exported,
+    read_config,
+    read_manifest,
+    sha256,
+)
 from clippy_core.model.presets import MODELS, find, get_preset
 
 
 def fingerprint(model: str | os.PathLike[str], checkpoint: str | os.PathLike[str] | None = None) -> str:
     """A digest of everything that decides what a model computes: its configuration, weights and tokenizer.
 
-    Of a model directory and of an exported model the hashes are taken that their manifests give, which loading compares
-    with the files. A checkpoint is read to its end; one that cannot be read is left to loading, which says why.
+    Of a model directory the hashes are taken that its manifest gives, which loading compares with the files, and of an
+    exported model's graphs those in its sheet. A checkpoint is read to its end; one that cannot be read is left to
+    loading, which says why.
 
     Args:
         model: As for :func:`~clippy_core.model.runtime.open_engine`.
@@ -33,8 +43,8 @@ def fingerprint(model: str | os.PathLike[str], checkpoint: str | os.PathLike[str
         beside = Path(checkpoint).parent / TOKENIZER
         return _digest(json.dumps(asdict(config), sort_keys=True, default=str), *map(_hash, (Path(checkpoint), beside)))
     path = find(model)
-    if (path / DOCUMENT).is_file() and not (path / WEIGHTS).is_file():
-        return _digest(_hash(path / DOCUMENT))
+    if is_exported(path):
+        return _digest(*(_hash(path / name) for name in (*EXPORTED, CONFIG, TOKENIZER)))
     files = read_manifest(path)
     try:
         return _digest(*(str(files[name]["sha256"]) for name in (CONFIG, WEIGHTS, TOKENIZER)))

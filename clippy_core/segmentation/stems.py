@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from clippy_core.segmentation.writers import ENDINGS, FRAME, RUN_FILES, WHOLE_VIDEO
+from clippy_core.segmentation.writers import ENDINGS, FRAGMENTS, FRAME, RUN_FILES, WHOLE_VIDEO
 
 
 class Stems:
@@ -27,7 +27,7 @@ class Stems:
             long.removesuffix(short) for long in endings for short in endings if long != short and long.endswith(short)
         ]
         self._reserved = {Path(name.removesuffix(end)) for name in of_the_run for end in endings if name.endswith(end)}
-        shorts = [relative.with_suffix("") for relative in relatives]
+        shorts = [_visible(relative).with_suffix("") for relative in relatives]
         by_frame = not WHOLE_VIDEO.issuperset(writers)
         self._framed = {short.parent for short in shorts if by_frame and short.name.startswith(FRAME)}
         self._wanted = Counter(place for short in shorts for place in self._places(short))
@@ -35,6 +35,7 @@ class Stems:
 
     def take(self, relative: Path, *, video: bool = False) -> Path:
         """The stem of an input: its path without the suffix, else with it, else with a number."""
+        relative = _visible(relative)
         short = relative.with_suffix("")
         alone = all(self._wanted[place] == 1 for place in self._places(short))
         stem = short if alone and not self._is_claimed(short, video=video) else relative
@@ -52,3 +53,10 @@ class Stems:
         """The stem, and the shorter ones that lead to one of its files."""
         text = str(stem)
         return (text, *(text.removesuffix(middle) for middle in self._middles if text.endswith(middle)))
+
+
+def _visible(relative: Path) -> Path:
+    """The path with an underscore before names that begin like those of our own hidden files and folders."""
+    if FRAGMENTS not in str(relative):
+        return relative
+    return Path(*(f"_{part}" if part.startswith(FRAGMENTS) else part for part in relative.parts))

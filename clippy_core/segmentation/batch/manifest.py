@@ -24,6 +24,8 @@ from clippy_core.segmentation.writers import FRAGMENTS
 
 NAME = "manifest.jsonl"
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
+BEGUN = "begun"
+"""What is told of an input before its outputs are written; never in a manifest."""
 COMMIT_SECONDS, COMMIT_LINES = 1.0, 256
 """Lines reach the disk after so many seconds or lines, whichever comes first."""
 NOTHING_STALE = b'"stale": []'
@@ -99,11 +101,21 @@ class Manifest:
         self._current.add(source)
         return record
 
-    def append(self, record: Record) -> Record:
+    def withdraw(self, source: str) -> None:
+        """Take back that an input is finished, before its outputs are written over."""
+        last = self._last(source)
+        if last is not None and last.status != FAILED:
+            self._write(_failed(last, "it was begun anew by a run that did not end", set()))
+
+    def append(self, record: Record, *, ours: bool = True) -> Record:
         """Add a line; a process that is killed now does not lose it.
 
         What earlier runs wrote for this input and this one did not, such as the mask of a label that is no longer asked
         for, is kept in mind; by the end of the run it may be another input's.
+
+        Args:
+            record: What became of an input.
+            ours: Whether it belongs to this run, and not to one that was killed.
 
         Returns:
             The record as it was written: failed if one of its outputs is that of another input of this run, which then
@@ -124,7 +136,8 @@ class Manifest:
         if before is not None:
             record = self._after(before, record)
         self._write(record)
-        self._current.add(record.input)
+        if ours:
+            self._current.add(record.input)
         return record
 
     def _last(self, source: str) -> Record | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from clippy_core.segmentation.batch.manifest import Manifest, Record, read_records, to_line
+from clippy_core.segmentation.batch.manifest import BEGUN, Manifest, Record, read_records, to_line
 
 FOLDER = Path(".clippy", "run")
 
@@ -32,7 +32,7 @@ class Part:
     def __init__(self, out: Path, name: str) -> None:
         path = part_path(out, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.done = {record.input for _, record in read_records(path)}
+        self.done = {record.input for _, record in read_records(path) if record.status != BEGUN}
         self._file: IO[bytes] = open(path, "ab", buffering=0)  # noqa: SIM115
         if self._file.tell():
             self._file.write(b"\n")  # whatever half a line an attempt that was killed has left
@@ -83,7 +83,10 @@ def take_over(manifest: Manifest) -> None:
     parts = sorted(folder.glob("*.jsonl"))
     for path in parts:
         for _, record in read_records(path):
-            manifest.append(record)
+            if record.status == BEGUN:
+                manifest.withdraw(record.input)
+            else:
+                manifest.append(record, ours=False)
     manifest.commit()
     for path in parts:
         path.unlink()

@@ -12,9 +12,9 @@ from clippy_core.errors import ClippyError
 from clippy_core.files import remove_leftovers
 from clippy_core.prompts import Label
 from clippy_core.segmentation.batch.lock import locked
-from clippy_core.segmentation.batch.manifest import FAILED, OK, Manifest, Record, Records, digest
+from clippy_core.segmentation.batch.manifest import BEGUN, FAILED, OK, Manifest, Record, Records, digest
 from clippy_core.segmentation.batch.manifest import NAME as MANIFEST
-from clippy_core.segmentation.batch.parts import take_over, tidy
+from clippy_core.segmentation.batch.parts import FOLDER, take_over, tidy
 from clippy_core.segmentation.inputs import STDIN, Input
 from clippy_core.segmentation.options import SegmentOptions
 from clippy_core.segmentation.writers import FRAGMENTS
@@ -105,8 +105,9 @@ class Work:
         job: What to do with them.
         total: Inputs of the whole run, finished ones included.
         done: To be told of every input as soon as it is finished or has failed, from one thread; answers whether to
-            go on with further ones.
+            go on with further ones. What is told in parts, that an input was begun, may be passed on to it.
         sink: Hears of what else happens.
+        begun: To be told of every input before its outputs are written, from the same thread.
     """
 
     items: Sequence[Input]
@@ -114,6 +115,7 @@ class Work:
     total: int
     done: Callable[[Record], bool]
     sink: events.Sink = events.ignore
+    begun: Callable[[str], None] = lambda source: None
 
 
 Crew = Callable[[Work], None]
@@ -152,11 +154,16 @@ def segment_one(segmenter: "Segmenter", item: Input, job: Job) -> "tuple[Segment
     if item.place is not None:
         result = replace(result, source=item.source)
     job.out.mkdir(parents=True, exist_ok=True)
+    if (job.out / FOLDER).is_dir():
+        with locked(job.out):
+            take_over(Manifest(job.out, ""))  # else what a killed run left there would seem the later of the two
     with locked(job.out, shared=True):
+        manifest = Manifest(job.out, "") if (job.out / MANIFEST).exists() else None
+        if manifest is not None:
+            manifest.withdraw(item.source)
         files = result.save(job.out / item.stem, job.writers)
         record = finished(item, job, files, labels=shares(result), notes=list(result.picture.notes))
-        if (job.out / MANIFEST).exists():
-            manifest = Manifest(job.out, "")
+        if manifest is not None:
             manifest.append(record)
             manifest.commit()
         shown = [file for file in files if FRAGMENTS not in file.parts]
@@ -215,13 +222,16 @@ def _segment_left(
     counts: Counter[str] = Counter()
 
     def done(record: Record) -> bool:
+        if record.status == BEGUN:
+            manifest.withdraw(record.input)
+            return True
         record = manifest.append(record)
         counts[record.status] += 1
         sink(events.ItemFinished(record.input, record.status, record.error, record.seconds, tuple(record.notes)))
         return not (job.fail_fast and record.status == FAILED)
 
     try:
-        crew(Work(left, job, len(items), done, sink))
+        crew(Work(left, job, len(items), done, sink, manifest.withdraw))
     finally:
         manifest.commit()
         tidy(job.out)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from clippy_core import events
 from clippy_core.errors import DeviceError, UsageError
-from clippy_core.segmentation.batch.manifest import FAILED, Record
+from clippy_core.segmentation.batch.manifest import BEGUN, FAILED, Record
 from clippy_core.segmentation.batch.parts import Part, PartReader, part_path
 from clippy_core.segmentation.batch.run import Crew, Job, ModelChoice, Work
 from clippy_core.segmentation.inputs import STDIN, Input
@@ -229,9 +229,12 @@ def run_chunk(
         part.append(record)
         return not (job.fail_fast and record.status == FAILED)
 
+    def begun(source: str) -> None:
+        part.append(Record(source, BEGUN))
+
     try:
         left = [item for item in chunk if item.source not in part.done]
         if left:
-            Pipeline(segmenter, Work(left, job, total, done), stopped=stopped).run()
+            Pipeline(segmenter, Work(left, job, total, done, begun=begun), stopped=stopped).run()
     finally:
         part.close()

@@ -61,11 +61,13 @@ def test_a_checkpoint_is_told_by_its_bytes_not_its_name(directory, tmp_path):
     assert fingerprint("clippy-lite", first) != before
 
 
-def test_an_exported_model_is_told_by_its_document(tmp_path):
+def test_an_exported_model_is_told_by_its_document_and_what_lies_beside(tmp_path):
     (tmp_path / "onnx.json").write_text("{}")
     before = fingerprint(tmp_path)
-    (tmp_path / "onnx.json").write_text('{"files": {}}')
-    assert fingerprint(tmp_path) != before
+    for name in ("onnx.json", "config.json", "tokenizer.json"):
+        (tmp_path / name).write_text('{"files": {}}')
+        assert fingerprint(tmp_path) != before
+        before = fingerprint(tmp_path)
 
 
 @pytest.mark.parametrize(

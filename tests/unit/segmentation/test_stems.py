@@ -44,6 +44,12 @@ def stems(names, writers=DEFAULT):
             ["v.mp4-2", "v/frame-1", "v.mp4/frame-1"],
             id="a folder called like the video",
         ),
+        pytest.param(
+            [".clippy-tmp-x.jpg", ".clippy/coco/b.jpg", "_.clippy-tmp-x.jpg"],
+            DEFAULT,
+            ["_.clippy-tmp-x.jpg", "_.clippy/coco/b", "_.clippy-tmp-x.jpg-2"],
+            id="names of our own",
+        ),
         pytest.param(["photo.2024.01.jpg", "photo.2024.jpg"], DEFAULT, ["photo.2024.01", "photo.2024"], id="dots"),
     ],
 )

@@ -15,7 +15,7 @@ from clippy_core import events
 from clippy_core.errors import DataError, UsageError
 from clippy_core.files import TEMPORARY_PREFIX
 from clippy_core.prompts import parse_labels
-from clippy_core.segmentation.batch.manifest import NAME
+from clippy_core.segmentation.batch.manifest import NAME, Manifest
 from clippy_core.segmentation.batch.run import Job, alone, segment_batch, segment_one
 from clippy_core.segmentation.inputs import find_inputs
 from clippy_core.segmentation.options import SegmentOptions, Windows
@@ -342,6 +342,37 @@ def test_an_interrupted_run_loses_nothing_it_had_finished(run, many, after):
     assert contents() == want
     assert [line["input"] for line in manifest()] == [line["input"] for line in manifest("straight")]
     assert [line["outputs"] for line in manifest()] == [line["outputs"] for line in manifest("straight")]
+
+
+def test_what_a_killed_run_with_other_labels_wrote_is_not_taken_for_finished(run, photos, monkeypatch):
+    writers = ("labelmap", "json")
+    run(writers=writers)()
+    want = contents()
+
+    def killed(manifest, record):
+        raise KeyboardInterrupt  # the picture is written, and the process is gone before a line says so
+
+    other = run(writers=writers, labels=parse_labels("cat,car"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            other()
+    assert contents() != want
+    again = run(writers=writers)()
+    assert "ok" in again
+    assert contents() == want
+
+
+def test_a_picture_by_itself_is_later_than_what_a_killed_run_left_in_parts(run, photos):
+    run()()
+    want, lines = contents(), Path("out", NAME).read_bytes().splitlines(keepends=True)
+    Path("out", NAME).unlink()
+    Path("out/.clippy/run").mkdir(parents=True)
+    Path("out/.clippy/run/000000-0000001.jsonl").write_bytes(b"".join(lines))
+    by_itself(run(labels=parse_labels("cat,car")), "photos/a.png")
+    assert contents() != want
+    assert run()() == ["ok", "skipped", "skipped", "skipped", "skipped"]
+    assert contents() == want
 
 
 def test_an_interruption_within_a_picture_leaves_it_unfinished(run, photos, monkeypatch):

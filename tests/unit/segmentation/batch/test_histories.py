@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,7 +16,7 @@ from PIL import Image
 from clippy_core import events
 from clippy_core.errors import DataError
 from clippy_core.prompts import parse_labels
-from clippy_core.segmentation.batch.manifest import NAME
+from clippy_core.segmentation.batch.manifest import NAME, Manifest
 from clippy_core.segmentation.batch.run import Job, alone, segment_batch, segment_one
 from clippy_core.segmentation.inputs import find_inputs
 from clippy_core.segmentation.options import SegmentOptions
@@ -68,13 +69,16 @@ class Folder:
 
     job: Job
     stop_after: int | None
+    killed: bool = False
+    given: tuple[str, ...] = ("photos",)
 
 
+GIVEN = st.sampled_from([("photos",), ("photos/sub", "photos"), ("photos", "photos/sub")])
 EVENTS = st.one_of(
     st.builds(Add, NAME_OF_ONE),
     st.builds(Remove, NAME_OF_ONE),
     st.builds(Alone, NAME_OF_ONE, JOBS),
-    st.builds(Folder, JOBS, st.one_of(st.none(), st.integers(1, 4))),
+    st.builds(Folder, JOBS, st.one_of(st.none(), st.integers(1, 4)), st.booleans(), GIVEN),
 )
 
 
@@ -86,18 +90,22 @@ def add(name):
         Image.fromarray(blocks).resize((40, 32), Image.Resampling.NEAREST).save(path)
 
 
-def run(segmenter, job, stop_after=None):
-    """Status of every input."""
+def run(segmenter, job, given=("photos",), stop_after=None, *, killed=False):
+    """Status of every input; a run that is killed is interrupted and comes to no further line of its manifest."""
     finished = 0
 
     def sink(event):
         nonlocal finished
         finished += isinstance(event, events.ItemFinished)
         if finished == stop_after:
+            if killed:
+                silence.setattr(Manifest, "_write", lambda self, record: None)
+                silence.setattr(Manifest, "commit", lambda self: None)
             raise KeyboardInterrupt
 
-    items = find_inputs(["photos"], job.out, job.writers)
-    return [record.status for record in segment_batch(items, job, alone(lambda: segmenter), sink=sink)]
+    items = find_inputs(given, job.out, job.writers)
+    with pytest.MonkeyPatch.context() as silence:
+        return [record.status for record in segment_batch(items, job, alone(lambda: segmenter), sink=sink)]
 
 
 def happen(segmenter, event):
@@ -110,7 +118,7 @@ def happen(segmenter, event):
         segment_one(segmenter, item, event.job)
     elif isinstance(event, Folder):
         with contextlib.suppress(KeyboardInterrupt):
-            run(segmenter, event.job, event.stop_after)
+            run(segmenter, event.job, event.given, event.stop_after, killed=event.killed)
 
 
 def lines(out):
@@ -127,9 +135,9 @@ def files(out):
     return {path.relative_to(out).as_posix(): path for path in Path(out).rglob("*") if path.is_file()}
 
 
-@given(history=st.lists(EVENTS, max_size=8), last=JOBS)
+@given(history=st.lists(EVENTS, max_size=8), last=JOBS, where=GIVEN)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_a_run_leaves_what_it_would_have_left_alone(segmenter, monkeypatch, history, last):
+def test_a_run_leaves_what_it_would_have_left_alone(segmenter, monkeypatch, history, last, where):
     monkeypatch.setattr(os, "fsync", lambda number: None)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         unrecorded = set()
@@ -141,9 +149,10 @@ def test_a_run_leaves_what_it_would_have_left_alone(segmenter, monkeypatch, hist
             if not Path("out", NAME).exists() or (isinstance(event, Folder) and event.stop_after):
                 unrecorded |= files("out").keys() - recorded()
         add("a.png")
-        run(segmenter, last)
-        assert set(run(segmenter, last)) == {"skipped"}
-        run(segmenter, replace(last, out=Path("fresh")))
+        add("sub/a.png")  # each folder that may be given has one
+        run(segmenter, last, where)
+        assert set(run(segmenter, last, where)) == {"skipped"}
+        run(segmenter, replace(last, out=Path("fresh")), where)
 
         mine = {line["input"]: line for line in lines("out")}
         fresh = {line["input"]: line for line in lines("fresh")}

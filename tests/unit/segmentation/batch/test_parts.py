@@ -2,7 +2,7 @@
 
 import pytest
 
-from clippy_core.segmentation.batch.manifest import FAILED, OK, Manifest, Record, to_line
+from clippy_core.segmentation.batch.manifest import BEGUN, FAILED, OK, Manifest, Record, to_line
 from clippy_core.segmentation.batch.parts import FOLDER, Part, PartReader, part_path, take_over, tidy
 
 
@@ -33,6 +33,29 @@ def test_half_a_line_waits_for_its_other_half(tmp_path, cut):
     path.write_bytes(whole + to_line(record("c")))
     heard += [found.input for found in reader.news("one")]
     assert heard == ["a", "b", "c"]
+
+
+def test_what_was_begun_is_neither_done_nor_any_longer_finished(tmp_path):
+    Manifest(tmp_path, "r").append(record("a"))
+    part = Part(tmp_path, "one")
+    part.append(record("a", BEGUN))
+    part.close()
+    again = Part(tmp_path, "one")
+    again.close()
+    assert again.done == set()
+    manifest = Manifest(tmp_path, "r")
+    take_over(manifest)
+    assert manifest.finished("a") is None
+    assert Manifest(tmp_path, "r").finished("a") is None
+
+
+def test_what_a_killed_run_left_is_not_of_the_next(tmp_path):
+    part = Part(tmp_path, "one")
+    part.append(record("a"))
+    part.close()
+    manifest = Manifest(tmp_path, "other")
+    take_over(manifest)
+    assert len(manifest.rewrite(["a"])) == 0
 
 
 def test_whoever_takes_over_knows_what_is_done(tmp_path):
