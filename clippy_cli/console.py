@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from clippy_core.errors import visible
 
@@ -34,14 +34,47 @@ def reset() -> None:
     messages.cache_clear()
 
 
+class _Forgiving:
+    """A stream that takes everything: a message that cannot be written, say to a full disk, changes no outcome.
+
+    Args:
+        stream: Where the text goes as long as it can.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write as far as possible; returns the length of ``text``."""
+        try:
+            self._stream.write(text)
+        except OSError:
+            give_up(self._stream)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush as far as possible."""
+        try:
+            self._stream.flush()
+        except OSError:
+            give_up(self._stream)
+
+
 def prepare_streams() -> None:
-    """Make stdout and stderr take any text in any locale, and exist even if the caller closed them."""
+    """Make stdout and stderr take any text in any locale, and exist even if the caller closed them.
+
+    What cannot be written to stderr is lost without a word; for stdout, which has the results, that is an error.
+    """
     codecs.register_error("clippy", _replacement)
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="clippy")  # type: ignore[attr-defined]
+    sys.stderr = cast("TextIO", _Forgiving(sys.stderr))
 
 
 def give_up(stream: TextIO) -> None:

@@ -247,6 +247,23 @@ def test_a_full_disk_behind_stdout_is_one_line_and_exit_4(process: Any, args: li
     assert re.fullmatch(r"error: .*No space left on device\n", done.err)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        pytest.param(["segment", "photos/a.png", "-l", "sky", *SMALL], 0, id="one picture"),
+        pytest.param(["segment", "photos", "-l", "sky", *SMALL], 3, id="a folder with a bad one"),
+        pytest.param(["segment", "photos/bad.png", "-l", "sky", *SMALL], 4, id="a bad one"),
+        pytest.param(["segment", "photos/a.png"], 2, id="usage"),
+    ],
+)
+def test_messages_that_cannot_be_written_change_nothing(process: Any, photos: Path, args: list[str], code: int) -> None:
+    with open("/dev/full", "wb") as full:
+        done = process(*args, capture_output=False, stdout=subprocess.PIPE, stderr=full)
+    assert done.code == code
+    assert ("sky" in done.out) is (code in (0, 3))
+
+
 @pytest.mark.parametrize("more", [[], ["--json"]], ids=["table", "json"])
 def test_a_folder_run_goes_on_to_its_end_when_its_reader_has_gone(
     clippy: Any, photos: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
