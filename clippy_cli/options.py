@@ -10,6 +10,15 @@ if TYPE_CHECKING:
     from clippy_core.segmentation.options import SegmentOptions
 
 
+def named(out: str | Path) -> Path:
+    """A folder's path as it was typed; an empty one, as from an unset variable, is not meant as the current folder."""
+    from clippy_core.errors import UsageError
+
+    if not str(out):
+        raise UsageError("--out is empty; accepted: a folder, which is made if it is missing")
+    return Path(out)
+
+
 def folder(out: Path) -> Path:
     """Refuse a folder that cannot be written before hours of work are lost to it."""
     from clippy_core.errors import UsageError
@@ -82,7 +91,9 @@ Refine = Annotated[
         help="Let label borders follow the picture's edges, by a guided filter; up to 64 labels in one picture.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for outputs.", callback=folder)]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for outputs.", parser=named, callback=folder)
+]
 
 
 def words(text: str) -> str:

@@ -49,6 +49,7 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="DIR",
+        parser=options.named,
         callback=_folder_or_stdout,
         help="Folder for outputs; - writes one picture to standard output.",
     ),
@@ -140,7 +141,7 @@ def segment(
     from clippy_core.segmentation.batch.run import Job, ModelChoice
 
     parsed = _labels(labels, labels_file)
-    writers = _writers(save or (DEFAULT_TO_STDOUT if out == STDOUT else DEFAULT_SAVE))
+    writers = _writers((DEFAULT_TO_STDOUT if out == STDOUT else DEFAULT_SAVE) if save is None else save)
     _check_runtime(runtime)
     _check_numbers({"--max-pixels": max_pixels, "--jobs": jobs, "--batch": batch}, fps, gpus)
     scored = not {"scores", "scoremaps"}.isdisjoint(writers)

@@ -240,6 +240,7 @@ class RunConfig(FromDict):
             require(bool(item.partition("=")[0].strip()), "run.evaluate", item, "BENCHMARK=DIR or shapes")
         well_formed = self.name is None or (self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0\n"))
         require(well_formed, "run.name", self.name, "a folder's name without slashes")
+        require(self.out != "", "run.out", self.out, "a folder, which is made if it is missing")
         require(self.timeout > 0, "run.timeout", self.timeout, "above 0")
 
 
