@@ -6,7 +6,7 @@ Shapes: B picture, P = h·w location, D embedding, K prompt word, L token, H/W p
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -210,9 +210,7 @@ class Segmenter:
         clock = clock or Clock()
         with clock("label"):
             logits_hwK = patch_logits(features_PD, embeddings.words_KD, grid)
-            label_map_HW, score_map_HW, kernel = self._label(
-                logits_hwK, picture.size, embeddings, options, images_ahead, picture.pixels_HW3
-            )
+            labelled = self._label(logits_hwK, picture.size, embeddings, options, images_ahead, picture.pixels_HW3)
             score_grid_hwK = _label_grid(logits_hwK, embeddings) if options.score_map else None
             scores = _label_scores(logits_hwK, embeddings)
         names = embeddings.names
@@ -220,15 +218,15 @@ class Segmenter:
             # Nothing in the picture is compared with this background, so it has no cosine of its own.
             names, scores = (BACKGROUND, *names), np.concatenate([np.zeros(1, np.float32), scores])
         return Segmentation(
-            picture=picture,
-            label_map=label_map_HW,
+            picture=replace(picture, notes=(*picture.notes, *labelled.notes)),
+            label_map=labelled.label_map_HW,
             labels=names,
             scores=scores,
-            score_map=score_map_HW,
+            score_map=labelled.score_map_HW,
             has_background=options.rule.kind != "none",
             model=self.config.name,
             source=source,
-            kernel=kernel,
+            kernel=labelled.kernel,
             seconds=clock.seconds,
             score_grid=score_grid_hwK,
         )
@@ -311,7 +309,7 @@ class Segmenter:
         Without a picture there is nothing that borders could follow, so ``options.refine`` has no effect here.
         """
         logits_hwK = patch_logits(features_PD, embeddings.words_KD, grid)
-        return self._label(logits_hwK, size, embeddings, options or SegmentOptions(), images_ahead)[0]
+        return self._label(logits_hwK, size, embeddings, options or SegmentOptions(), images_ahead).label_map_HW
 
     def _label(
         self,
@@ -321,8 +319,8 @@ class Segmenter:
         options: SegmentOptions,
         images_ahead: int,
         pixels_HW3: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray | None, str]:
-        """The label map with the background rule applied, the winner's cosine if asked for, and the kernel used."""
+    ) -> "_Labelled":
+        """The label map with the background rule applied, and what belongs to it."""
         rule, groups = options.rule, embeddings.label_of_word
         count = len(embeddings.names)
         found = label_map(
@@ -333,9 +331,9 @@ class Segmenter:
             margins=rule.kind == "margin",
             images_ahead=images_ahead,
         )
-        labels_HW = _array(found.labels_HW)
+        labels_HW, note = _array(found.labels_HW), ""
         if options.refine != "none" and pixels_HW3 is not None:
-            labels_HW = _refined(labels_HW, _array(logits_hwK), pixels_HW3, groups)
+            labels_HW, note = _refined(labels_HW, _array(logits_hwK), pixels_HW3, groups)
         if rule.by_certainty:
             certainty_HW = {"threshold": found.scores_HW, "margin": found.margins_HW}.get(rule.kind)
             if rule.kind == "softmax":
@@ -346,7 +344,17 @@ class Segmenter:
             count += 1
         label_map_HW = labels_HW.astype(np.uint8 if count <= 255 else np.uint16)
         score_map_HW = _array(found.scores_HW) if options.score_map else None
-        return label_map_HW, score_map_HW, f"{found.implementation} ({found.reason})"
+        kernel = f"{found.implementation} ({found.reason})"
+        return _Labelled(label_map_HW, score_map_HW, kernel, (note,) if note else ())
+
+
+class _Labelled(NamedTuple):
+    """A label map, the winner's cosine if it was asked for, the kernel used, and what was decided for the user."""
+
+    label_map_HW: np.ndarray
+    score_map_HW: np.ndarray | None
+    kernel: str
+    notes: tuple[str, ...]
 
 
 def _source(image: Any) -> str:
@@ -363,15 +371,18 @@ def _label_grid(logits_hwK: Array, embeddings: LabelEmbeddings) -> np.ndarray:
 
 def _refined(
     labels_HW: np.ndarray, logits_hwK: np.ndarray, pixels_HW3: np.ndarray, groups: tuple[int, ...]
-) -> np.ndarray:
-    """The label map anew from likelihoods that follow the picture, among the labels that it has."""
+) -> tuple[np.ndarray, str]:
+    """The label map anew from likelihoods that follow the picture, among the labels that it has; or why not."""
     from clippy_core.segmentation.refine import MOST_CANDIDATES, refine
 
     candidates_C = np.flatnonzero(np.bincount(labels_HW.ravel()))
-    if not 1 < len(candidates_C) <= MOST_CANDIDATES:
-        return labels_HW
+    if len(candidates_C) > MOST_CANDIDATES:
+        found = f"{len(candidates_C):,} labels were found in this picture"
+        return labels_HW, f"borders were not refined: {found}; accepted: up to {MOST_CANDIDATES}"
+    if len(candidates_C) == 1:
+        return labels_HW, ""
     likely_yxC = refine(logits_hwK, pixels_HW3, candidates_C, groups)
-    return candidates_C[label_map(likely_yxC, labels_HW.shape[:2]).labels_HW]
+    return candidates_C[label_map(likely_yxC, labels_HW.shape[:2]).labels_HW], ""
 
 
 def _label_scores(logits_hwK: Array, embeddings: LabelEmbeddings) -> np.ndarray:

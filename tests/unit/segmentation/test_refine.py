@@ -102,6 +102,21 @@ def test_segmenting_refines_among_the_labels_it_found(segmenter):
     np.testing.assert_array_equal(refined.scores, plain.scores)
 
 
+def test_more_labels_than_can_be_refined_are_a_note(segmenter, monkeypatch):
+    pixels = np.random.default_rng(3).integers(0, 256, (96, 120, 3), np.uint8)
+    labels = [f"word {number}" for number in range(20)]
+    plain = segmenter.segment(pixels, labels, size=64)
+    found = len(np.unique(plain.label_map))
+    assert found > 1
+    monkeypatch.setattr("clippy_core.segmentation.refine.MOST_CANDIDATES", found - 1)
+    result = segmenter.segment(pixels, labels, size=64, refine="guided")
+    np.testing.assert_array_equal(result.label_map, plain.label_map)
+    note = f"borders were not refined: {found} labels were found in this picture; accepted: up to {found - 1}"
+    assert result.picture.notes == (note,)
+    assert result.to_dict()["notes"] == [note]
+    assert plain.picture.notes == ()
+
+
 def test_an_unknown_refinement_is_a_usage_error():
     with pytest.raises(UsageError, match="--refine is 'crf'; accepted: none, guided"):
         SegmentOptions(refine="crf")
