@@ -1,5 +1,6 @@
 """What a result looks like in the terminal and as ``--json``."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ def print_labels(result: "Segmentation") -> None:
         cells = {
             "share": f"{label.fraction:.1%}",
             "pixels": f"{label.pixels:,}",
-            "score": f"{label.score:.3f}",
+            "score": "–" if math.isnan(label.score) else f"{label.score:.3f}",
             BOX: ", ".join(map(str, label.bbox)) if label.pixels else "–",
         }
         name = Text.assemble(("■ ", f"rgb({red},{green},{blue})"), console.plain(label.name))

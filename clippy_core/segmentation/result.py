@@ -1,5 +1,6 @@
 """What a segmentation is: a label for every pixel, and what can be said about it."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ class LabelSummary(NamedTuple):
         name: What it is called.
         pixels: How many pixels carry it.
         fraction: ``pixels`` over all pixels, 0…1.
-        score: The highest cosine of any location with the label, −1…1, whether or not it won there.
+        score: The highest cosine of any location with the label, −1…1, whether or not it won there; NaN for a
+            background that is a rule on certainty, with which nothing is compared.
         bbox: The smallest box around its pixels, (x, y, width, height); all 0 where it has none.
     """
 
@@ -39,6 +41,11 @@ class LabelSummary(NamedTuple):
     bbox: tuple[int, int, int, int]
 
 
+def rounded(score: float) -> float | None:
+    """A score as it is written, to five places; None for one that there is not, because JSON has no NaN."""
+    return None if math.isnan(score) else round(score, 5)
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """A label for every pixel of one picture.
@@ -48,7 +55,8 @@ class Segmentation:
         label_map: H×W, ``uint8`` up to 255 labels, else ``uint16``: the index into ``labels`` at every pixel; the
             dtype's largest value means *not decided*.
         labels: Names; index 0 is ``background`` if ``has_background``.
-        scores: ``float32``, one a label: the highest cosine of any location with it, −1…1.
+        scores: ``float32``, one a label: the highest cosine of any location with it, −1…1; NaN for a background that
+            is a rule on certainty.
         score_map: ``float32`` H×W, the winner's cosine at every pixel, or None if it was not asked for.
         has_background: Whether label 0 stands for *none of these*.
         model: Name of the model.
@@ -147,7 +155,7 @@ class Segmentation:
             "height": self.height,
             "model": self.model,
             "labels": [
-                {**label._asdict(), "fraction": round(label.fraction, 6), "score": round(label.score, 5)}
+                {**label._asdict(), "fraction": round(label.fraction, 6), "score": rounded(label.score)}
                 for label in self.summary()
             ],
             "notes": list(self.picture.notes),

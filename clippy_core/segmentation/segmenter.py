@@ -216,7 +216,7 @@ class Segmenter:
         names = embeddings.names
         if options.rule.by_certainty:
             # Nothing in the picture is compared with this background, so it has no cosine of its own.
-            names, scores = (BACKGROUND, *names), np.concatenate([np.zeros(1, np.float32), scores])
+            names, scores = (BACKGROUND, *names), np.concatenate([np.full(1, np.nan, np.float32), scores])
         return Segmentation(
             picture=replace(picture, notes=(*picture.notes, *labelled.notes)),
             label_map=labelled.label_map_HW,

@@ -293,6 +293,31 @@ def test_a_certainty_nobody_reaches_makes_all_of_it_background(clippy: Any, draw
     assert not _label_map("clippy-out/photo.labels.png").any()
 
 
+@pytest.mark.parametrize("rule", ["threshold=0.1", "margin=0.1", "softmax=0.6"])
+def test_a_background_by_certainty_has_no_score(clippy: Any, draw: Draw, rule: str) -> None:
+    draw(Path("photo.png"))
+    asked = [
+        "segment",
+        "photo.png",
+        "-l",
+        "sky,grass",
+        "--background",
+        rule,
+        *SMALL,
+        "--save",
+        "json,csv,coco,polygons",
+    ]
+    (background, *others) = json.loads(clippy(*asked, "--json").out)["images"][0]["labels"]
+    assert background["score"] is None
+    assert all(isinstance(label["score"], float) for label in others)
+    table = Path("clippy-out/summary.csv").read_text().splitlines()
+    assert [bool(line.split(",")[5]) for line in table[1:]] == [False, True, True]
+    assert re.search(r"■ background +[\d.]+% +[\d,]+ +– ", clippy(*asked).out)
+    written = "".join(path.read_text() for path in Path("clippy-out").glob("*") if path.is_file())
+    assert "NaN" not in written
+    assert "nan" not in written
+
+
 def test_background_words_are_label_0(clippy: Any, draw: Draw) -> None:
     draw(Path("photo.png"))
     done = clippy("segment", "photo.png", "-l", "violin", "--background", "sky|grass", "--json", *SMALL)

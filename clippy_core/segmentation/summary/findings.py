@@ -160,7 +160,7 @@ def _add_document(findings: Findings, document: dict[str, Any]) -> None:
         if label["pixels"]:
             total.pictures += 1
             total.pixels += label["pixels"]
-            total.scores += label["score"]
+            total.scores += label["score"] or 0.0
 
 
 def _add_shares(findings: Findings, record: "Record") -> None:
@@ -183,9 +183,9 @@ def _entry(record: "Record", document: dict[str, Any] | None) -> Entry:
     return Entry(record.input, certainty, _largest({label["name"]: label["fraction"] for label in found}), overlay)
 
 
-def is_unrated(name: str, index: int, score: float) -> bool:
-    """Whether a label is a background that the model compared with nothing, so that its score of 0 means none."""
-    return name == BACKGROUND and index == 0 and score == 0
+def is_unrated(name: str, index: int, score: float | None) -> bool:
+    """Whether a label is a background that the model compared with nothing: no score, or 0 as the sum of none."""
+    return name == BACKGROUND and index == 0 and not score
 
 
 def _largest(shares: dict[str, float]) -> tuple[tuple[str, float], ...]:

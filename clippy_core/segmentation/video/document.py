@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 from clippy_core.files import atomic_write, to_json
-from clippy_core.segmentation.result import Segmentation
+from clippy_core.segmentation.result import Segmentation, rounded
 from clippy_core.segmentation.video.reading import Frame
 from clippy_core.segmentation.writers import with_suffix
 from clippy_core.version import __version__
@@ -27,7 +27,7 @@ class Totals:
         model: Name of the model.
         labels: Names of the labels.
         pixels_K: Pixels of each label in all frames.
-        score_K: The highest score of each label in any frame.
+        score_K: The highest score of each label in any frame; NaN for one that has none.
     """
 
     frames: int = 0
@@ -58,7 +58,7 @@ class Totals:
         total = max(1, self.width * self.height * self.frames)
         for index, name in enumerate(self.labels):
             pixels = int(self.pixels_K[index])
-            share, score = round(pixels / total, 6), round(float(self.score_K[index]), 5)
+            share, score = round(pixels / total, 6), rounded(float(self.score_K[index]))
             yield {"index": index, "name": name, "pixels": pixels, "fraction": share, "score": score}
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ COLUMNS = ("image", "index", "label", "pixels", "fraction", "score", "x", "y", "
 def write_rows(result: Segmentation, stem: Path) -> list[Path]:
     """The picture's rows as they will stand in the table; labels without a pixel included."""
     rows = [
-        (result.source, index, name, pixels, f"{fraction:.6f}", f"{score:.5f}", *box)
+        (result.source, index, name, pixels, f"{fraction:.6f}", "" if math.isnan(score) else f"{score:.5f}", *box)
         for index, name, pixels, fraction, score, box in result.summary()
     ]
     path = fragment_path(stem, "csv", ".csv")

@@ -112,7 +112,7 @@ def test_what_a_rule_does_to_a_label_map(given_logits, rule, label_map):
     assert result.has_background == (rule != "none")
     names = ("a", "b") if rule == "none" else ("background", "a", "b")
     assert result.labels == names
-    np.testing.assert_allclose(result.scores, [0.9, 0.3] if rule == "none" else [0, 0.9, 0.3], atol=1e-6)
+    np.testing.assert_allclose(result.scores, [0.9, 0.3] if rule == "none" else [np.nan, 0.9, 0.3], atol=1e-6)
     np.testing.assert_allclose(result.score_map, [[0.9, 0.3, 0.1, -0.2]], atol=1e-6)
 
 

@@ -114,7 +114,7 @@ def test_of_few_pictures_each_is_shown_once(run, tmp_path, count, least, most):
 
 
 def test_a_background_without_a_score_counts_for_nothing(run, tmp_path):
-    background = {"labels": ["background", "dog", "nowhere"], "has_background": True, "scores": [0.0, 0.5, 0.1]}
+    background = {"labels": ["background", "dog", "nowhere"], "has_background": True, "scores": [np.nan, 0.5, 0.1]}
     found = gather(tmp_path, iter(run(3, **background)))
     assert {entry.source: entry.certainty for entry in [*found.least, *found.most]} == {
         "photos/a/001.jpg": 0.5,

@@ -256,6 +256,11 @@ def test_the_scores_of_a_label_are_its_best_of_any_frame(film, label, segmenter,
     assert [entry["score"] for entry in document(tmp_path)["labels"]] == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_background_by_certainty_has_no_score_in_a_video_either(film, label, tmp_path):
+    label(film("a.mp4", frames=3), ["json"], background="margin=0.01")
+    assert [entry["score"] is None for entry in document(tmp_path)["labels"]][:2] == [True, False]
+
+
 def test_the_overlay_is_a_video_of_the_same_length_and_rate(film, label, tmp_path):
     assert label(film("a.mp4"), ["overlay"]) == ["clip.overlay.mp4"]
     frames, rate = read(tmp_path / "out/clip.overlay.mp4")
