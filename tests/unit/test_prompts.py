@@ -134,6 +134,7 @@ def test_as_many_labels_as_fit_into_a_label_map():
         pytest.param(b"dog|puppy\n\n  \ngrass", [("dog", "puppy"), ("grass",)], id="blank lines, no last line break"),
         pytest.param(b"\xef\xbb\xbfdog\n", [("dog",)], id="byte order mark"),
         pytest.param(b'"salt, pepper"\nplate\n', [("salt, pepper",), ("plate",)], id="comma in quotes"),
+        pytest.param(b"# animals\ndog\n", [("# animals",), ("dog",)], id="no comments"),
         pytest.param("żółw 🐢\n".encode(), [("żółw 🐢",)], id="UTF-8"),
     ],
 )

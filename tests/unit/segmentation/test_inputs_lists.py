@@ -57,6 +57,12 @@ def test_a_list_names_a_path_a_line(given):
     ]
 
 
+def test_a_list_has_no_comments():
+    touch("#1.jpg", "x.jpg")
+    Path("list.txt").write_text("# pictures\n#1.jpg\nx.jpg\n")
+    assert found("list.txt") == [("# pictures", "# pictures"), ("#1.jpg", "#1"), ("x.jpg", "x")]
+
+
 def test_a_path_that_is_not_here_is_looked_for_beside_the_list():
     touch("data/x.jpg", "data/y.jpg", "y.jpg")
     Path("data/list.txt").write_text("x.jpg\ny.jpg\n")
