@@ -142,11 +142,12 @@ def batch_document(
             "status": record.status,
             "outputs": [str(out / name) for name in record.outputs],
             "error": record.error,
-            "seconds": record.seconds,
+            "notes": record.notes,
+            "seconds": {"total": round(record.seconds, 4)},
         }
         for record in records
     ]
-    document = run_document(images, {"total": sum(image["seconds"] for image in images)})
+    document = run_document(images, {"total": sum(image["seconds"]["total"] for image in images)})
     return {**document, "untried": untried, "files": [str(file) for file in files]}
 
 

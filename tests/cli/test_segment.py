@@ -197,6 +197,16 @@ def test_all_of_several_failing_is_exit_4(clippy: Any) -> None:
     assert document["failed"] == 2
 
 
+def test_json_of_one_picture_has_all_that_it_has_among_several(clippy: Any, draw: Draw) -> None:
+    asked = ["-l", "sky,grass", "--json", *SMALL]
+    draw(Path("photos/good.jpg"))
+    (among,) = json.loads(clippy("segment", "photos", *asked).out)["images"]
+    (alone,) = json.loads(clippy("segment", "photos/good.jpg", *asked).out)["images"]
+    assert set(among) == {"image", "status", "outputs", "error", "notes", "seconds"}
+    assert {key: type(value) for key, value in among.items()} == {key: type(alone[key]) for key in among}
+    assert set(alone) - set(among) == {"width", "height", "model", "labels", "version"}
+
+
 def test_json_of_several_inputs_is_one_document_with_the_failures_in_it(clippy: Any, draw: Draw) -> None:
     draw(Path("good.jpg"))
     done = clippy("segment", "good.jpg", "gone.jpg", "-l", "sky,grass", "--json", *SMALL)
