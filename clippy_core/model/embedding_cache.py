@@ -3,9 +3,10 @@
 There is one file for each model, engine and set of templates, in ``labels`` of the cache folder: a fixed header, one
 record of key and checksum a word, then the vectors. Only the head and the vectors asked for are read. A file is
 written whole under another name and then renamed, by one process at a time, which first takes in what others have added
-meanwhile. A file grows to :data:`MOST_BYTES`, beyond which the oldest words go, and the folder to :data:`MOST_IN_ALL`,
-beyond which the files that were not used for longest go. Whatever is wrong with a file, a word or the folder, its words
-are computed anew: nothing here ever keeps anybody from working. ``CLIPPY_LABEL_CACHE=0`` switches it off.
+meanwhile. A file grows to :data:`MOST_BYTES`, or as far as one request needs; beyond that the oldest words go, those of
+the request last. The folder grows to :data:`MOST_IN_ALL`, beyond which the files that were not used for longest go.
+Whatever is wrong with a file, a word or the folder, its words are computed anew: nothing here ever keeps anybody from
+working. ``CLIPPY_LABEL_CACHE=0`` switches it off.
 
 Shapes: K word, D embedding.
 """
@@ -14,7 +15,7 @@ import hashlib
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -62,8 +63,13 @@ class EmbeddingCache:
             os.utime(self.path)
         return found
 
-    def add(self, vectors: dict[bytes, np.ndarray]) -> None:
-        """Keep vectors, all of one width; in vain if the folder cannot be written or somebody else holds it."""
+    def add(self, vectors: dict[bytes, np.ndarray], wanted: Iterable[bytes] = ()) -> None:
+        """Keep vectors, all of one width; in vain if the folder cannot be written or somebody else holds it.
+
+        Args:
+            vectors: What was computed, by key.
+            wanted: Keys of all that was asked for; what is kept of them already counts as just as recent.
+        """
         give_up = time.monotonic() + PATIENCE
 
         def waiting() -> None:
@@ -75,8 +81,9 @@ class EmbeddingCache:
             with locked(self.path.with_name(FOLDER), waiting):
                 width = len(next(iter(vectors.values())))
                 kept = {key: vector for key, vector in self._everything().items() if len(vector) == width}
-                room = max(1, MOST_BYTES // (4 * width + RECORD.itemsize))
-                self._write(dict(list((kept | vectors).items())[-room:]), width)
+                chosen = _chosen(kept, vectors, wanted, 4 * width + RECORD.itemsize)
+                if not chosen.keys() <= kept.keys():
+                    self._write(chosen, width)
                 _make_room(self.path)
 
     def _everything(self) -> dict[bytes, np.ndarray]:
@@ -124,9 +131,26 @@ def embed_words(
             missing = words
         computed = compute(missing)
         fresh = {_digest(word, *context)[:16]: vector for word, vector in zip(missing, computed, strict=True)}
-        cache.add(fresh)
+        cache.add(fresh, keys)
         vectors |= fresh
     return np.stack([vectors[key] for key in keys])
+
+
+def _chosen(
+    kept: dict[bytes, np.ndarray], fresh: dict[bytes, np.ndarray], wanted: Iterable[bytes], size: int
+) -> dict[bytes, np.ndarray]:
+    """The vectors that stay, those asked for last at the end, each of ``size`` bytes in the file.
+
+    A set of words larger than the limit stays whole, or else every use of it would compute the same words anew. Of one
+    too large for the folder the first words stay, whichever were there: the next run finds these.
+    """
+    vectors = kept | fresh
+    most = max(1, MOST_IN_ALL // size)
+    asked = {key: vectors[key] for key in list(dict.fromkeys([*wanted, *fresh]))[:most] if key in vectors}
+    others = {key: vector for key, vector in vectors.items() if key not in asked}
+    room = max(1, MOST_BYTES // size, len(asked), min(len(kept), most))
+    left = room - len(asked)
+    return dict(list(others.items())[-left:] if left else []) | asked
 
 
 def _folder() -> Path | None:

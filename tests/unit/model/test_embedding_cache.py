@@ -11,6 +11,7 @@ from clippy_core.model import cache, embedding_cache
 from clippy_core.model.embedding_cache import EmbeddingCache, embed_words
 
 TEMPLATES = ("{}", "a photo of a {}.")
+ROOM_FOR_10 = 10 * (4 * 5 + 20)
 
 
 @pytest.fixture(autouse=True)
@@ -106,11 +107,11 @@ def test_damage_costs_time_and_nothing_else(folder):
 
 
 def test_a_file_grows_to_its_limit_and_the_oldest_words_go(folder, monkeypatch):
-    monkeypatch.setattr(embedding_cache, "MOST_BYTES", 10 * (4 * 5 + 20))
+    monkeypatch.setattr(embedding_cache, "MOST_BYTES", ROOM_FOR_10)
     for number in range(25):
         Model().embed([f"word {number}"])
     (path,) = folder.iterdir()
-    assert path.stat().st_size < 10 * (4 * 5 + 20) + 100
+    assert path.stat().st_size < ROOM_FOR_10 + 100
     model = Model()
     model.embed(["word 24", "word 15", "word 14"])
     assert model.asked == [["word 14"]]
@@ -121,6 +122,44 @@ def test_more_words_than_fit_are_still_right(monkeypatch):
     model = Model()
     words = [f"word {number}" for number in range(50)]
     assert np.array_equal(model.embed(words), model(words))
+
+
+def test_a_set_of_words_larger_than_the_limit_is_computed_once(folder, monkeypatch):
+    monkeypatch.setattr(embedding_cache, "MOST_BYTES", ROOM_FOR_10)
+    words = [f"word {number}" for number in range(25)]
+    Model().embed(words)
+    again = Model()
+    assert np.array_equal(again.embed(words), Model()(words))
+    assert again.asked == []
+    Model().embed(["another"])  # takes the place of one word, not of all that are beyond the limit
+    later = Model()
+    later.embed(words)
+    assert [len(asked) for asked in later.asked] == [1]
+    (path,) = folder.iterdir()
+    assert path.stat().st_size < 2.6 * ROOM_FOR_10
+
+
+def test_words_that_are_asked_for_again_are_not_the_oldest(monkeypatch):
+    monkeypatch.setattr(embedding_cache, "MOST_BYTES", ROOM_FOR_10)
+    Model().embed([f"word {number}" for number in range(10)])
+    Model().embed(["word 0", "new"])
+    model = Model()
+    model.embed(["word 0", "new", "word 1"])
+    assert model.asked == [["word 1"]]
+
+
+def test_a_set_too_large_for_the_folder_keeps_the_same_words_every_time(folder, monkeypatch):
+    monkeypatch.setattr(embedding_cache, "MOST_BYTES", ROOM_FOR_10)
+    monkeypatch.setattr(embedding_cache, "MOST_IN_ALL", 2 * ROOM_FOR_10)
+    words = [f"word {number}" for number in range(25)]
+    Model().embed(words)
+    (path,) = folder.iterdir()
+    before = path.stat().st_ino
+    for _ in range(2):
+        model = Model()
+        assert np.array_equal(model.embed(words), Model()(words))
+        assert model.asked == [words[20:]]
+    assert path.stat().st_ino == before, "nothing was written in vain"
 
 
 def test_the_folder_keeps_the_files_used_last(folder, monkeypatch):
