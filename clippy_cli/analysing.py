@@ -168,14 +168,46 @@ def print_table(table: "Table") -> None:
     from clippy_core.analysis.html import formatted
 
     cells, numeric = formatted(table)
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, title=console.plain(table.title, "bold"), title_justify="left")
-    for heading, right in zip(table.columns, numeric, strict=True):
-        grid.add_column(console.plain(heading), justify="right" if right else "left", overflow="fold")
-    for row in cells[:MAX_ROWS]:
-        grid.add_row(*map(console.plain, row))
+    headings, *shown = ([*map(console.plain, row)] for row in (table.columns, *cells[:MAX_ROWS]))
+    plain = [[cell.plain for cell in row] for row in (headings, *shown)]
+    widths, padding = column_widths(plain, console.results().width)
+    grid = Grid(
+        box=box.SIMPLE_HEAD,
+        padding=(0, padding),
+        pad_edge=False,
+        title=console.plain(table.title, "bold"),
+        title_justify="left",
+    )
+    for heading, right, width in zip(headings, numeric, widths, strict=True):
+        grid.add_column(heading, justify="right" if right else "left", overflow="fold", width=width)
+    for row in shown:
+        grid.add_row(*row)
     console.results().print(grid)
     if len(cells) > MAX_ROWS:
         console.results().print(f"… and {len(cells) - MAX_ROWS:,} more rows in the report", markup=False)
+
+
+def column_widths(rows: Sequence[Sequence[str]], width: int) -> tuple[list[int], int]:
+    """Widths for columns of text, and spaces beside each, such that words are broken only where even they do not fit.
+
+    Args:
+        rows: Text by column, the headings among it.
+        width: Of the terminal.
+    """
+    from rich.cells import cell_len
+
+    columns = list(zip(*rows, strict=True))
+    whole = [max(map(cell_len, column)) for column in columns]
+    found = [max(cell_len(word) for text in column for word in text.split() or [""]) for column in columns]
+    # The table has an edge of one space, and one between columns besides their padding on both sides.
+    rooms = {padding: width - 2 - (1 + 2 * padding) * (len(columns) - 1) for padding in (1, 0)}
+    padding, room = next(((key, room) for key, room in rooms.items() if sum(found) <= room), (0, rooms[0]))
+    while sum(found) > room and max(found) > 1:
+        found[found.index(max(found))] -= 1
+    while sum(found) < room and found != whole:
+        lacking = [wanted - given for wanted, given in zip(whole, found, strict=True)]
+        found[lacking.index(max(lacking))] += 1
+    return found, padding
 
 
 def can_show(*, to_messages: bool) -> bool:

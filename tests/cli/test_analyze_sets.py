@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clippy_cli.analysing import column_widths
 from clippy_cli.commands.analyze_sets import read_clusters
 from clippy_core.errors import UsageError
 
@@ -210,3 +211,25 @@ def test_as_a_process_stdout_is_the_document_alone(process, tmp_path):
     assert done.code == 0, done.err
     assert json.loads(done.out)["numbers"]["labels"] == ["dog", "cat"]
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("width", [30, 44, 60, 80, 200])
+def test_names_are_broken_between_words_where_the_words_fit(width: int) -> None:
+    rows = [("worst background", "right, %"), ("a very long meadow in the mountains", "33.33"), ("beach", "100.00")]
+    (first, second), padding = column_widths(rows, width)
+    assert padding == 1
+    assert first + second <= width - 5
+    assert len("background") <= first <= 35
+    assert len("100.00") <= second <= len("right, %")
+    assert (first, second) == (35, 8) or first + second == width - 5
+
+
+def test_only_the_longest_words_are_broken_where_not_even_words_fit() -> None:
+    assert column_widths([("file", "n"), ("a/very/long/path/to/one.jpg", "12")], 20) == ([15, 2], 0)
+    assert column_widths([("", "n")], 20) == ([0, 1], 1)
+
+
+def test_columns_stand_closer_before_words_are_broken() -> None:
+    rows = [("picture", "background", "class"), ("first one", "a meadow", "dog")]
+    assert column_widths(rows, 31) == ([8, 10, 5], 1)
+    assert column_widths(rows, 29) == ([9, 10, 5], 0)
