@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +14,23 @@ class Spool(AbstractContextManager["Spool"]):
     """A temporary file of records; it goes away with the spool, also when the process is killed.
 
     Args:
-        folder: Where it lies; made if missing.
+        folder: Where it lies; made if missing, and then removed again if nothing else was written to it.
 
     Raises:
         OSError: The folder cannot be written, or the disk is full.
     """
 
     def __init__(self, folder: Path) -> None:
+        self._made = None if folder.exists() else folder
         folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder, prefix=TEMPORARY_PREFIX)  # noqa: SIM115 - closed on exit
         self._names: list[tuple[str, ...]] = []
 
     def __exit__(self, *reason: object) -> None:
         self._file.close()
+        if self._made is not None:
+            with suppress(OSError):  # it is not empty
+                self._made.rmdir()
 
     def add(self, record: Mapping[str, np.ndarray]) -> None:
         """Append a record."""

@@ -56,7 +56,6 @@ class Progress:
         self.earlier = empty()
         attempt = np.zeros(1, np.int64)
         if share.rank == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.folder)
             if overwrite:
                 self.remove()

@@ -277,7 +277,7 @@ def test_records_come_back_from_disk(tmp_path):
                 assert all(
                     np.array_equal(want[name], got[name]) and want[name].dtype == got[name].dtype for name in want
                 )
-    assert list((tmp_path / "deep").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_are_safe_and_never_alike(tmp_path):
@@ -340,3 +340,14 @@ def test_pictures_on_a_sheet():
     assert fit(red, 200).shape == (100, 100, 3)
     assert (marked(red, 50, 50) != red).any()
     assert (red == (255, 0, 0)).all()
+
+
+def test_a_spool_leaves_no_empty_folder_that_it_made(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in ("made", "there"):
+        with Spool(tmp_path / name) as spool:
+            spool.add({"a": np.zeros(3)})
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    with Spool(tmp_path / "used"):
+        (tmp_path / "used/report.html").write_text("")
+    assert (tmp_path / "used/report.html").is_file()

@@ -42,6 +42,12 @@ def test_what_was_saved_is_added_up(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_counted_nothing_leaves_no_folder(tmp_path):
+    begin(tmp_path / "out", overwrite=True).remove()
+    assert not begin(tmp_path / "out").done_N.any()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_only_the_first_process_has_earlier_counts(tmp_path):
     begin(tmp_path).save(tally(2))
     other = begin(tmp_path, share=Share(1, 2))
