@@ -16,7 +16,7 @@ from clippy_core.analysis.report import Figure, Report, Section, Table, figure_p
 from clippy_core.images import Picture
 from clippy_core.model.config import ModelConfig
 from clippy_core.segmentation.grouping import upsample_groups
-from clippy_core.segmentation.overlay import draw_overlay
+from clippy_core.segmentation.overlay import draw_overlay, outline, tint
 from clippy_core.segmentation.result import Segmentation
 
 if TYPE_CHECKING:
@@ -56,10 +56,14 @@ class Drawing:
         self._about.append(describe(shown, found))
         if found.tried:
             self._tried.append(found.tried)
-        overlay_HW3 = draw_segments(picture_HW3, found, self._config.name, shown.source)
+        drawn = as_segmentation(picture_HW3, found, self._config.name, shown.source)
+        overlay_HW3 = draw_overlay(drawn)
         if len(self._sheet[0]) < SHEET:
+            # A legend would hide half of a picture so small, and nobody could read it.
+            tinted_HW3 = tint(drawn)
+            outline(drawn.label_map, tinted_HW3)
             self._sheet[0].append(picture_HW3)
-            self._sheet[1].append(overlay_HW3)
+            self._sheet[1].append(tinted_HW3)
         figures = [
             Figure(f"{shown.name}.picture", picture_HW3, "The picture"),
             Figure(f"{shown.name}.segments", overlay_HW3, "Its segments", "The largest first in the legend."),
@@ -79,7 +83,8 @@ class Drawing:
             "group.overview",
             montage(list(self._sheet), SHEET_CELL),
             "Pictures and their segments",
-            "Colours tell segments of one picture apart; they mean nothing from picture to picture.",
+            "Colours tell segments of one picture apart; they mean nothing from picture to picture. "
+            "Names stand in the single pictures.",
         )
         figures = [overview]
         if self._tried:
@@ -138,10 +143,10 @@ class Drawing:
         return text
 
 
-def draw_segments(picture_HW3: np.ndarray, found: "Grouped", model: str, source: str) -> np.ndarray:
-    """Tinted and outlined, with names in place and a legend, ``uint8`` RGB of the picture's size."""
+def as_segmentation(picture_HW3: np.ndarray, found: "Grouped", model: str, source: str) -> Segmentation:
+    """Segments as the labels of a picture, to be drawn like them."""
     size = picture_HW3.shape[0], picture_HW3.shape[1]
-    drawn = Segmentation(
+    return Segmentation(
         picture=Picture(picture_HW3, "PNG"),
         label_map=upsample_groups(found.groups_P.astype(np.uint8), found.grid, size),
         labels=found.labels,
@@ -149,7 +154,6 @@ def draw_segments(picture_HW3: np.ndarray, found: "Grouped", model: str, source:
         model=model,
         source=source,
     )
-    return draw_overlay(drawn)
 
 
 def segment_tables(found: "Grouped") -> tuple[Table, ...]:

@@ -11,6 +11,8 @@ from PIL import Image
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
+from clippy_core.analysis.colours import montage
+from clippy_core.analysis.group import report as reports
 from clippy_core.analysis.group.run import GroupOptions, analyse_groups, by_size, name_segments
 from clippy_core.analysis.group.silhouette import choose_count, silhouette
 from clippy_core.analysis.report import write_report
@@ -161,6 +163,18 @@ def test_a_number_of_segments_of_its_own_for_every_picture(vit, picture_file, tm
         tried = one["silhouette by number"]
         assert one["silhouette"] == pytest.approx(max(tried.values()))
     assert [figure.name for figure in report.sections[0].figures] == ["group.overview", "group.numbers"]
+
+
+def test_small_pictures_side_by_side_have_no_legend(vit, picture_file, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(reports, "montage", lambda rows, cell: drawn.append(rows) or montage(rows, cell))
+    analyse_groups(vit, [Input(str(picture_file("a.png")), Path("a"))], GroupOptions(), tmp_path)
+    (picture_HW3,), (tinted_HW3,) = drawn[0]
+    with Image.open(tmp_path / "a.segments.png") as image:
+        annotated_HW3 = np.asarray(image)
+    dark = {"legend": (annotated_HW3.max(2) < 60).mean(), "sheet": (tinted_HW3.max(2) < 60).mean()}
+    assert dark["legend"] > dark["sheet"] + 0.05
+    assert tinted_HW3.shape == picture_HW3.shape == annotated_HW3.shape
 
 
 def test_masks_that_do_not_help(vit, data, picture_file, tmp_path):
