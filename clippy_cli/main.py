@@ -4,8 +4,10 @@ import atexit
 import gc
 import inspect
 import os
+import signal
 import sys
 import traceback
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -120,20 +122,59 @@ def run(args: list[str]) -> int:
     return result if isinstance(result, int) else DONE
 
 
-def entry() -> None:
-    """The console script: as :func:`run`, with a traceback for a bug, and quiet when nobody reads the output."""
+def entry() -> NoReturn:
+    """The console script: as :func:`run`, with a traceback for a bug, and quiet when nobody reads the output.
+
+    Ctrl-C winds up what was begun, a second one goes without, and once all is wound up another ends the process.
+    """
     console.prepare_streams()
     # On a busy machine, OpenMP threads that spin while they wait make a picture take up to 70 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imports make a million objects that stay; looking for garbage among them takes one second of the first five.
     gc.set_threshold(100_000, 50, 100)
+    interrupts = _Interrupts()
     try:
         code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except Exception:
-        traceback.print_exc()
-        console.fail(wording.bug())
-        code = BUG
+        if interrupts.heard:  # some extension modules make an ImportError of it
+            console.fail("interrupted")
+            code = INTERRUPTED
+        else:
+            traceback.print_exc()
+            console.fail(wording.bug())
+            code = BUG
+    interrupts.end_process()
+    if code == INTERRUPTED:
+        _end_children()
     _leave(_flushed(code))
+
+
+class _Interrupts:
+    """Ctrl-C as an exception, as Python has it, and whether there was one; nothing if the process is to ignore it."""
+
+    def __init__(self) -> None:
+        self.heard = False
+        self._ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        if not self._ignored:
+            signal.signal(signal.SIGINT, self._hear)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.heard = True
+        signal.default_int_handler(number, frame)
+
+    def end_process(self) -> None:
+        """From now on, let Ctrl-C end the process at once, without a word."""
+        if not self._ignored:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _end_children() -> None:
+    """End processes that are still there after a second Ctrl-C, for which the exit handlers would wait."""
+    if "multiprocessing" in sys.modules:
+        for child in sys.modules["multiprocessing"].active_children():
+            child.kill()
 
 
 def _leave(code: int) -> NoReturn:
