@@ -79,6 +79,32 @@ def test_two_ranks_of_torchrun(
     assert again.err.startswith(f"wrote two/coco.json\n0 done · {PICTURES - 1} finished before")
 
 
+@pytest.mark.parametrize("bad", [0, 1], ids=["first rank", "second rank"])
+def test_fail_fast_stops_all_ranks(
+    clippy_environment: dict[str, str], clippy: Any, command: list[str], draw: Draw, bad: int
+) -> None:
+    Path(BAD).unlink()
+    for number in range(600):
+        draw(Path(f"photos/c/{number:03d}.png"), (60, 50))
+    first = sorted(str(path) for path in Path("photos").rglob("*.png"))[bad]
+    Path(first).write_text("no picture")
+    done = subprocess.run(
+        [*TORCHRUN, "-m", "clippy_cli", *command, "--out", "two", "--fail-fast"],
+        env=clippy_environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert " not tried · outputs in two" in done.stderr
+    records = [json.loads(line) for line in Path("two/manifest.jsonl").read_text().splitlines()]
+    assert [record["input"] for record in records if record["status"] == "failed"] == [first]
+    assert len(records) < 200, "the rank without the bad picture had 304 to do"
+    assert not Path("two/.clippy/run").exists()
+    draw(Path(first), (60, 50))
+    assert clippy(*command, "--out", "two").code == 0
+
+
 @needs_ray
 def test_two_workers_of_ray(process: Any, command: list[str], want: dict[str, Any]) -> None:
     done = process(*command, "--out", "two", "--cluster", "ray", "--jobs", "2", timeout=240)

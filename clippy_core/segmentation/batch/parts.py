@@ -2,6 +2,8 @@
 
 Each piece of work has a part of its own, ``OUT/.clippy/run/NAME.jsonl``, so no two processes write to one file. A
 process that takes over a piece finds there what is done already, and the next run finds what a killed one left.
+
+Where processes share nothing but the output folder, a file there, :data:`STOP`, tells them to begin nothing more.
 """
 
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from typing import IO
 from clippy_core.segmentation.batch.manifest import BEGUN, Manifest, Record, read_records, to_line
 
 FOLDER = Path(".clippy", "run")
+STOP = FOLDER / "stop"
 
 
 def part_path(out: Path, name: str) -> Path:
@@ -77,8 +80,19 @@ class PartReader:
         part_path(self._out, name).unlink(missing_ok=True)
 
 
+def stop(out: Path) -> None:
+    """Tell all processes of the run to begin nothing more."""
+    (out / FOLDER).mkdir(parents=True, exist_ok=True)
+    (out / STOP).touch()
+
+
+def is_stopped(out: Path) -> bool:
+    """Whether :func:`stop` was called in any process of the run."""
+    return (out / STOP).exists()
+
+
 def take_over(manifest: Manifest) -> None:
-    """Write into the manifest what a killed run left in parts, and remove them."""
+    """Write into the manifest what a killed run left in parts, and remove them, and its word to stop."""
     folder = manifest.out / FOLDER
     parts = sorted(folder.glob("*.jsonl"))
     for path in parts:
@@ -90,6 +104,7 @@ def take_over(manifest: Manifest) -> None:
     manifest.commit()
     for path in parts:
         path.unlink()
+    (manifest.out / STOP).unlink(missing_ok=True)
     tidy(manifest.out)
 
 

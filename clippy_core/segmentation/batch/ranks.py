@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clippy_core.meeting import meeting, watching
 from clippy_core.segmentation.batch.manifest import Record
-from clippy_core.segmentation.batch.parts import PartReader
+from clippy_core.segmentation.batch.parts import STOP, PartReader, is_stopped, stop
 from clippy_core.segmentation.batch.run import Crew, Job, Work
 from clippy_core.segmentation.batch.sharing import run_chunk
 
@@ -47,25 +48,31 @@ def follow(load: "Callable[[], Segmenter]", job: Job) -> None:
         items, total = _share(None)
         mine = items[rank::world]
         if mine:
-            run_chunk(load(), _name(rank), mine, job, total)
+            run_chunk(load(), _name(rank), mine, job, total, stopped=partial(is_stopped, job.out))
         _wait_for(_arrive())
 
 
 def _lead(load: "Callable[[], Segmenter]", work: Work, rank: int, world: int) -> None:
-    reader = PartReader(work.job.out)
+    out = work.job.out
+    reader = PartReader(out)
     looked_at = time.monotonic()
+
+    def tell(record: Record) -> None:
+        if not work.done(record):
+            stop(out)
 
     def listen() -> None:
         nonlocal looked_at
         looked_at = time.monotonic()
         for other in range(world):
             for record in reader.news(_name(other)):
-                work.done(record)
+                tell(record)
 
     def done(record: Record) -> bool:
         if time.monotonic() - looked_at > LOOK_EVERY:
             listen()
-        return work.done(record)
+        tell(record)
+        return not is_stopped(out)
 
     mine = work.items[rank::world]
     if mine:
@@ -80,6 +87,7 @@ def _lead(load: "Callable[[], Segmenter]", work: Work, rank: int, world: int) ->
     listen()
     for other in range(world):
         reader.forget(_name(other))
+    (out / STOP).unlink(missing_ok=True)
 
 
 def _name(rank: int) -> str:

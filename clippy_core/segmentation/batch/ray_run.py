@@ -10,6 +10,7 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -17,7 +18,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from clippy_core.errors import ClippyError, DeviceError, UsageError
-from clippy_core.segmentation.batch.parts import FOLDER, PartReader
+from clippy_core.segmentation.batch.parts import STOP, PartReader, is_stopped, stop
 from clippy_core.segmentation.batch.run import Crew, ModelChoice, Work
 from clippy_core.segmentation.batch.sharing import cut, run_chunk
 from clippy_core.segmentation.inputs import STDIN, Input
@@ -32,8 +33,6 @@ ADDRESS = "ray://"
 LOOK_EVERY = 0.2
 PARTS = "ray-"
 """How the names of chunks begin."""
-STOP = FOLDER / "stop"
-"""A file in the output folder; while it is there, workers begin nothing."""
 
 
 def check_address(cluster: str) -> None:
@@ -124,16 +123,13 @@ def _stopped_at_the_end(out: Path, dealing: Thread) -> Iterator[None]:
     Ray ends the whole process, with exit code 1 and no word, if a thread still asks it for something when it is shut
     down. A file tells the workers, wherever they are, to begin nothing more; what they have begun is waited for.
     """
-    stop = out / STOP
-    stop.unlink(missing_ok=True)
     dealing.start()
     try:
         yield
     finally:
-        stop.parent.mkdir(parents=True, exist_ok=True)
-        stop.touch()
+        stop(out)
         dealing.join()
-        stop.unlink(missing_ok=True)
+        (out / STOP).unlink()
 
 
 def _deal(
@@ -172,13 +168,12 @@ class Worker:
         for name, pickled in zip(batch["name"], batch["work"], strict=True):
             model, job, total, folder, chunk = pickle.loads(pickled)
             os.chdir(folder)  # where relative paths begin
-            stop: Path = job.out / STOP
             errors.append(b"")
-            if stop.exists():
+            if is_stopped(job.out):
                 continue
             try:
                 segmenter = self._segmenter = self._segmenter or model.load()
-                run_chunk(segmenter, str(name), chunk, job, total, stopped=stop.exists)
+                run_chunk(segmenter, str(name), chunk, job, total, stopped=partial(is_stopped, job.out))
             except ClippyError as error:
                 errors[-1] = pickle.dumps(error)
         return {"name": list(batch["name"]), "error": errors}

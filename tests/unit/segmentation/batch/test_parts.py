@@ -3,7 +3,16 @@
 import pytest
 
 from clippy_core.segmentation.batch.manifest import BEGUN, FAILED, OK, Manifest, Record, to_line
-from clippy_core.segmentation.batch.parts import FOLDER, Part, PartReader, part_path, take_over, tidy
+from clippy_core.segmentation.batch.parts import (
+    FOLDER,
+    Part,
+    PartReader,
+    is_stopped,
+    part_path,
+    stop,
+    take_over,
+    tidy,
+)
 
 
 def record(name, status=OK):
@@ -100,3 +109,12 @@ def test_the_names_of_parts_that_are_there(tmp_path):
     assert reader.names("ray-") == ["ray-1", "ray-2"]
     reader.forget("ray-1")
     assert reader.names("ray-") == ["ray-2"]
+
+
+def test_the_word_to_stop_of_a_killed_run_is_none_to_the_next(tmp_path):
+    assert not is_stopped(tmp_path)
+    stop(tmp_path)
+    assert is_stopped(tmp_path)
+    take_over(Manifest(tmp_path, "r"))
+    assert not is_stopped(tmp_path)
+    assert list(tmp_path.iterdir()) == []
