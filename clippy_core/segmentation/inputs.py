@@ -169,7 +169,7 @@ def _in_folder(text: str, out: Path) -> Iterator[_Found]:
     for file in pictures_below(path, out):
         empty = False
         # The folder itself is among them if it cannot be opened.
-        yield _Found(str(file), file.relative_to(path) if file != path else Path(path.name))
+        yield _Found(str(file), file.relative_to(path) if file != path else Path(path.resolve().name or "root"))
     if empty:
         raise DataError(f"{text}: no picture in this folder (looked for {', '.join(sorted(SUFFIXES))})")
 

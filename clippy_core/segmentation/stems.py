@@ -1,10 +1,16 @@
 """Where the outputs of each input go, so that no two inputs write one file."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from clippy_core.segmentation.batch.manifest import NAME as MANIFEST
+from clippy_core.segmentation.summary.report import PAGE, SHEET
 from clippy_core.segmentation.writers import ENDINGS, FRAGMENTS, FRAME, RUN_FILES, WHOLE_VIDEO
+
+AT_THE_TOP = frozenset({MANIFEST, PAGE, SHEET, *RUN_FILES.values()})
+"""Files that cover a run; no folder of outputs may be called so."""
 
 
 class Stems:
@@ -12,7 +18,8 @@ class Stems:
 
     Inputs may meet in more ways than by equal stems: ``a.jpg`` writes ``a.labelme.json``, and so does the output
     ``json`` of ``a.labelme.jpg``; a frame of ``v.mp4`` is written where the outputs of ``v/frame-000000.jpg`` go; and
-    the ``json`` of ``coco.jpg`` is the data set of the run.
+    the ``json`` of ``coco.jpg`` is the data set of the run. Nor can a file be where another input needs a folder:
+    ``b.json`` of ``b.jpg`` beside ``b.json/c.jpg``.
 
     Args:
         relatives: Where each input lies below what the user gave, with its suffix.
@@ -21,7 +28,7 @@ class Stems:
     """
 
     def __init__(self, relatives: Sequence[Path], writers: Sequence[str]) -> None:
-        endings = {ENDINGS[name] for name in writers if name in ENDINGS}
+        endings = self._endings = {ENDINGS[name] for name in writers if name in ENDINGS}
         of_the_run = {RUN_FILES[name] for name in writers if name in RUN_FILES}
         self._middles = [
             long.removesuffix(short) for long in endings for short in endings if long != short and long.endswith(short)
@@ -30,6 +37,8 @@ class Stems:
         shorts = [_visible(relative).with_suffix("") for relative in relatives]
         by_frame = not WHOLE_VIDEO.issuperset(writers)
         self._framed = {short.parent for short in shorts if by_frame and short.name.startswith(FRAME)}
+        direct = map(Path, {str(short).rpartition(os.sep)[0] for short in shorts})
+        self._folders = {str(folder) for last in direct for folder in (last, *last.parents) if folder.suffix}
         self._wanted = Counter(place for short in shorts for place in self._places(short))
         self._taken: set[str] = set()
 
@@ -46,8 +55,12 @@ class Stems:
         return candidate
 
     def _is_claimed(self, stem: Path, *, video: bool) -> bool:
-        """Whether the run itself writes there, or the frames of a video would meet pictures called like them."""
-        return stem in self._reserved or (video and stem in self._framed)
+        """Whether the run itself writes there, another input has a folder there, or a video's frames meet pictures."""
+        text = str(stem)
+        if video and (stem in self._framed or text in AT_THE_TOP):
+            return True
+        in_the_way = self._folders and any(text + ending in self._folders for ending in self._endings)
+        return bool(in_the_way) or stem in self._reserved
 
     def _places(self, stem: Path) -> tuple[str, ...]:
         """The stem, and the shorter ones that lead to one of its files."""
@@ -56,7 +69,11 @@ class Stems:
 
 
 def _visible(relative: Path) -> Path:
-    """The path with an underscore before names that begin like those of our own hidden files and folders."""
-    if FRAGMENTS not in str(relative):
+    """The path with an underscore before names of folders and hidden files of our own."""
+    text = str(relative)
+    if FRAGMENTS not in text and text.partition(os.sep)[0] not in AT_THE_TOP:
         return relative
-    return Path(*(f"_{part}" if part.startswith(FRAGMENTS) else part for part in relative.parts))
+    parts = [f"_{part}" if part.startswith(FRAGMENTS) else part for part in relative.parts]
+    if len(parts) > 1 and parts[0] in AT_THE_TOP:
+        parts[0] = f"_{parts[0]}"
+    return Path(*parts)

@@ -152,7 +152,7 @@ class Manifest:
         kinds = {_kind(name, record.stem) for name in record.outputs}
         left, stale = list(record.left), []
         for name in dict.fromkeys([*before.outputs, *before.left, *before.stale]):
-            if name not in record.outputs and self._is_of(name, record.input):
+            if name not in record.outputs and name not in left and self._is_of(name, record.input):
                 gone = name in before.stale or _kind(name, before.stem) in kinds
                 (stale if gone else left).append(name)
         return replace(record, left=left, stale=stale)

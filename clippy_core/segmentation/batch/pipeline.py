@@ -223,6 +223,9 @@ class Pipeline:
         try:
             video = label_video(self._segmenter, item, self._job, self._job.fps, self._stopped)
             record = finished(item, self._job, video.files, labels=video.shares, notes=list(video.notes))
+            if video.error is not None:
+                error = one_line(video.error, item.source)
+                record = Record(item.source, FAILED, error=error, stem=record.stem, left=record.outputs)
         except Stopped:
             return None
         except (DataError, OSError) as error:

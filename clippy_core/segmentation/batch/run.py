@@ -15,7 +15,7 @@ from clippy_core.segmentation.batch.lock import locked
 from clippy_core.segmentation.batch.manifest import BEGUN, FAILED, OK, Manifest, Record, Records, digest
 from clippy_core.segmentation.batch.manifest import NAME as MANIFEST
 from clippy_core.segmentation.batch.parts import FOLDER, take_over, tidy
-from clippy_core.segmentation.inputs import STDIN, Input
+from clippy_core.segmentation.inputs import STDIN, VIDEO, Input
 from clippy_core.segmentation.options import SegmentOptions
 from clippy_core.segmentation.writers import FRAGMENTS
 
@@ -243,7 +243,8 @@ def _segment_left(
 
 def _clean(job: Job, items: Sequence[Input]) -> None:
     """Remove temporary files wherever outputs of these inputs go."""
-    for folder in {job.out, *(job.out / item.stem.parent for item in items)}:
+    frames = (job.out / item.stem for item in items if item.kind == VIDEO)
+    for folder in {job.out, *(job.out / item.stem.parent for item in items), *frames}:
         for place in (folder, *(folder / FRAGMENTS / writer for writer in job.writers)):
             remove_leftovers(place)
 

@@ -56,17 +56,20 @@ class LabelledVideo:
         files: The files written.
         shares: Share of the pixels of all frames, 0…1, of every label that has any.
         notes: What was decided for the user.
+        error: What ended it too early: a ``DataError`` about the video, an ``OSError`` about the outputs; ``files`` are
+            those that it came to. None if nothing did.
     """
 
     files: list[Path]
     shares: dict[str, float]
     notes: tuple[str, ...] = ()
+    error: DataError | OSError | None = None
 
 
 def segment_video(
     segmenter: "Segmenter", item: "Input", job: "Job", fps: float | None = None, sink: events.Sink = events.ignore
 ) -> list[Path]:
-    """Label the frames of a video and write what the job asks for; as :func:`label_video`.
+    """Label the frames of a video and write what the job asks for; as :func:`label_video`, but raises what ended it.
 
     Args:
         segmenter: The model.
@@ -81,6 +84,8 @@ def segment_video(
     labelled = label_video(segmenter, item, job, fps)
     for note in labelled.notes:
         sink(events.Noticed(f"{item.source}: {note}"))
+    if labelled.error is not None:
+        raise labelled.error
     return labelled.files
 
 
@@ -103,8 +108,8 @@ def label_video(
     Raises:
         Stopped: ``stopped`` said yes.
         UsageError: ``fps`` out of range.
-        DataError: It is no video, or breaks off midway; in that case the outputs are there as far as it came.
-        OSError: The outputs cannot be written.
+        DataError: It is no video.
+        OSError: It or the output folder cannot be opened.
     """
     from clippy_core.segmentation.video.reading import VideoReader
 
@@ -113,15 +118,16 @@ def label_video(
     with VideoReader(item.source, max_pixels=job.options.max_pixels) as video:
         rate = video.rate if fps is None else min(fps, video.rate)
         outputs = _Outputs(job.out / item.stem, item.source, job.writers, rate)
+        error: DataError | OSError | None
         try:
             expected = round(video.expected * rate / video.rate)
-            broken = _label_frames(segmenter, video.frames(fps), expected, job, outputs, stopped)
-            files = outputs.finish(complete=broken is None)
+            error = _label_frames(segmenter, video.frames(fps), expected, job, outputs, stopped)
+            outputs.finish(complete=error is None)
+        except OSError as unwritten:
+            error = unwritten
         finally:
             outputs.discard()
-    if broken is not None:
-        raise broken
-    return LabelledVideo(files, outputs.totals.shares, tuple(outputs.notes))
+    return LabelledVideo(outputs.files, outputs.totals.shares, tuple(outputs.notes), error)
 
 
 def _label_frames(
@@ -177,7 +183,8 @@ class _Outputs:
         self._video = VideoFile(stem, rate) if "overlay" in writers else None
         self._overlay = FrameOverlay()
         self._timeline = Timeline(stem) if "json" in writers else None
-        self._files: list[Path] = []
+        self._whole: list[Path] = []
+        self._frames: list[Path] = []
         self.totals = Totals()
         self.notes: list[str] = []
 
@@ -191,17 +198,22 @@ class _Outputs:
         if self._timeline is not None:
             self._timeline.add(frame, result)
         if self._each:
-            self._files += result.save(self._stem / name, self._each)
+            self._frames += result.save(self._stem / name, self._each)
         if not self.totals.frames and self._video is not None and (result.height % 2 or result.width % 2):
             self.notes.append("the video with overlays lacks the last row or column: its codec wants even sizes")
         self.totals.add(frame, result)
 
-    def finish(self, *, complete: bool) -> list[Path]:
-        """Give the files their names; answers with all of them."""
-        files = self._video.finish() if self._video is not None else []
+    @property
+    def files(self) -> list[Path]:
+        """The files that have their names."""
+        return self._whole + self._frames
+
+    def finish(self, *, complete: bool) -> None:
+        """Give the files that cover all frames their names."""
+        if self._video is not None:
+            self._whole += self._video.finish()
         if self._timeline is not None:
-            files += self._timeline.finish(self._source, self._rate, self.totals, self.notes, complete=complete)
-        return files + self._files
+            self._whole += self._timeline.finish(self._source, self._rate, self.totals, self.notes, complete=complete)
 
     def discard(self) -> None:
         """Delete what has not been given its name."""

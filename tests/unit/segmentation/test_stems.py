@@ -50,6 +50,23 @@ def stems(names, writers=DEFAULT):
             ["_.clippy-tmp-x.jpg", "_.clippy/coco/b", "_.clippy-tmp-x.jpg-2"],
             id="names of our own",
         ),
+        pytest.param(["b.jpg", "b.json/d.jpg"], DEFAULT, ["b.jpg", "b.json/d"], id="a folder called like an output"),
+        pytest.param(["b.json/d.jpg", "b.jpg"], ("labelmap",), ["b.json/d", "b"], id="like no output of this run"),
+        pytest.param(["x/b.labels.png/c/d.jpg", "x/b.jpg"], DEFAULT, ["x/b.labels.png/c/d", "x/b.jpg"], id="deeper"),
+        pytest.param(
+            ["b.jpg", "b.json/d.jpg", "b.jpg.json/d.jpg"],
+            DEFAULT,
+            ["b.jpg-2", "b.json/d", "b.jpg.json/d"],
+            id="and called like an output with the suffix",
+        ),
+        pytest.param(
+            ["manifest.jsonl/a.jpg", "coco.json/a.jpg", "x/coco.json/a.jpg"],
+            DEFAULT,
+            ["_manifest.jsonl/a", "_coco.json/a", "x/coco.json/a"],
+            id="a folder called like a file of the run",
+        ),
+        pytest.param(["manifest.jsonl.mp4"], DEFAULT, ["manifest.jsonl.mp4"], id="a video called like one"),
+        pytest.param(["manifest.jsonl.jpg"], DEFAULT, ["manifest.jsonl"], id="a picture called like one"),
         pytest.param(["photo.2024.01.jpg", "photo.2024.jpg"], DEFAULT, ["photo.2024.01", "photo.2024"], id="dots"),
     ],
 )

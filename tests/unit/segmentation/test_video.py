@@ -14,11 +14,13 @@ from PIL import Image
 
 from clippy_core.errors import DataError, ImageError, UsageError
 from clippy_core.events import Noticed
+from clippy_core.files import TEMPORARY_PREFIX
 from clippy_core.prompts import parse_labels
 from clippy_core.segmentation.batch.pipeline import Pipeline
-from clippy_core.segmentation.batch.run import Job, Work
+from clippy_core.segmentation.batch.run import Job, Work, alone, segment_batch
 from clippy_core.segmentation.inputs import VIDEO, Input
 from clippy_core.segmentation.options import SegmentOptions
+from clippy_core.segmentation.result import Segmentation
 from clippy_core.segmentation.video import overlay as video_overlay
 from clippy_core.segmentation.video.labelling import is_video, label_video, segment_video
 from clippy_core.segmentation.video.overlay import FrameOverlay, VideoFile
@@ -346,6 +348,49 @@ def test_a_video_that_breaks_off_keeps_what_came_before(film, label, tmp_path, c
     assert len(read(tmp_path / "out/clip.overlay.mp4")[0]) == frames
     assert len(list((tmp_path / "out/clip").glob("*.labels.png"))) == frames
     assert not list(tmp_path.rglob(".clippy-tmp-*"))
+
+
+def test_what_a_broken_video_left_is_known_to_the_next_run(film, segmenter, tmp_path):
+    path, out = film("a.mkv"), tmp_path / "out"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    item = Input(str(path), Path("clip"), VIDEO)
+    job = Job(parse_labels(LABELS), SegmentOptions(size=64), "tiny", out, ("labelmap", "json"))
+    (record,) = segment_batch([item], job, alone(lambda: segmenter))
+    written = sorted(str(file.relative_to(out)) for file in out.rglob("*.*") if file.name != "manifest.jsonl")
+    assert (record.status, record.outputs, sorted(record.left)) == ("failed", [], written)
+    (record,) = segment_batch([item], job, alone(lambda: segmenter))
+    assert sorted(record.left) == written, "again, and each of them once"
+    path.write_bytes(whole)
+    (record,) = segment_batch([item], replace(job, fps=2), alone(lambda: segmenter))
+    frames = [f"clip/frame-{number:06d}.labels.png" for number in range(0, 30, 5)]
+    assert (record.status, sorted(record.outputs)) == ("ok", ["clip.json", *frames])
+    assert sorted(path.name for path in (out / "clip").iterdir()) == [Path(frame).name for frame in frames]
+
+
+def test_frames_of_a_video_whose_last_ones_cannot_be_written_are_known(film, segmenter, tmp_path, monkeypatch):
+    def save(result, stem, writers):
+        if stem.name == "frame-000003":
+            raise OSError(28, "No space left on device", str(stem))
+        return real(result, stem, writers)
+
+    real = Segmentation.save
+    monkeypatch.setattr(Segmentation, "save", save)
+    job = Job(parse_labels(LABELS), SegmentOptions(size=64), "tiny", tmp_path / "out", ("labelmap", "overlay"))
+    labelled = label_video(segmenter, Input(str(film("a.mkv")), Path("clip"), VIDEO), job)
+    assert [file.name for file in labelled.files] == [f"frame-{number:06d}.labels.png" for number in range(3)]
+    assert "No space left" in str(labelled.error)
+    assert not list(tmp_path.rglob("*.mp4"))
+
+
+def test_what_a_killed_run_left_in_the_folders_of_frames_is_removed(film, segmenter, tmp_path):
+    job = Job(parse_labels(LABELS), SegmentOptions(size=64), "tiny", tmp_path / "out", ("labelmap", "coco"))
+    item = Input(str(film("a.mkv", frames=2)), Path("clip"), VIDEO)
+    for folder in ("clip", "clip/.clippy/coco"):
+        (tmp_path / "out" / folder).mkdir(parents=True)
+        (tmp_path / "out" / folder / f"{TEMPORARY_PREFIX}x").write_bytes(b"half")
+    segment_batch([item], job, alone(lambda: segmenter))
+    assert not list(tmp_path.rglob(f"{TEMPORARY_PREFIX}*"))
 
 
 def test_damage_in_the_middle_is_a_video_that_breaks_off(film, label, tmp_path):
