@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clippy_core.segmentation.batch.manifest import NAME as MANIFEST
 from clippy_core.segmentation.summary.report import PAGE, SHEET
-from clippy_core.segmentation.writers import ENDINGS, FRAGMENTS, FRAME, RUN_FILES, WHOLE_VIDEO
+from clippy_core.segmentation.writers import ENDINGS, FRAGMENTS, FRAME, RUN_FILES, VIDEO_ENDINGS
 
 AT_THE_TOP = frozenset({MANIFEST, PAGE, SHEET, *RUN_FILES.values()})
 """Files that cover a run; no folder of outputs may be called so."""
@@ -35,7 +35,7 @@ class Stems:
         ]
         self._reserved = {Path(name.removesuffix(end)) for name in of_the_run for end in endings if name.endswith(end)}
         shorts = [_visible(relative).with_suffix("") for relative in relatives]
-        by_frame = not WHOLE_VIDEO.issuperset(writers)
+        by_frame = not VIDEO_ENDINGS.keys() >= set(writers)
         self._framed = {short.parent for short in shorts if by_frame and short.name.startswith(FRAME)}
         direct = map(Path, {str(short).rpartition(os.sep)[0] for short in shorts})
         self._folders = {str(folder) for last in direct for folder in (last, *last.parents) if folder.suffix}

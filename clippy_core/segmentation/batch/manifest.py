@@ -25,7 +25,7 @@ from clippy_core.segmentation.writers import FRAGMENTS
 NAME = "manifest.jsonl"
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 BEGUN = "begun"
-"""What is told of an input before its outputs are written; never in a manifest."""
+"""What is told of an input before its outputs are written, with those that it is to have; never in a manifest."""
 COMMIT_SECONDS, COMMIT_LINES = 1.0, 256
 """Lines reach the disk after so many seconds or lines, whichever comes first."""
 NOTHING_STALE = b'"stale": []'
@@ -101,11 +101,19 @@ class Manifest:
         self._current.add(source)
         return record
 
-    def withdraw(self, source: str) -> None:
-        """Take back that an input is finished, before its outputs are written over."""
+    def withdraw(self, source: str, outputs: Sequence[str] = ()) -> None:
+        """Take back that an input is finished, and whoever else has one of its outputs, before they are written over.
+
+        Args:
+            source: The input.
+            outputs: What is to be written for it, as far as that is known.
+        """
         last = self._last(source)
         if last is not None and last.status != FAILED:
             self._write(_failed(last, "it was begun anew by a run that did not end", set()))
+        owners = {self._owner.get(hash(name), source): name for name in outputs}
+        for other in sorted(owners.keys() - {source} - self._current):
+            self._write_over(other, owners[other], source, set(outputs))
 
     def append(self, record: Record, *, ours: bool = True) -> Record:
         """Add a line; a process that is killed now does not lose it.
@@ -125,20 +133,25 @@ class Manifest:
         owners = {self._owner.get(hash(name), record.input): name for name in record.outputs}
         written = set(record.outputs)
         for other in sorted(owners.keys() - {record.input}):
-            name, theirs = owners[other], self._last(other) or Record(other, FAILED)
+            name = owners[other]
             if other in self._current:
+                theirs = self._last(other) or Record(other, FAILED)
                 advice = "rename one of the two, or leave out the writer"
                 self._write(_failed(theirs, f"its output {name} is also one of {record.input}; {advice}", written))
                 record = _failed(record, f"its output {name} is also one of {other}; {advice}", {name})
             else:
-                why = f"its output {name} was written over by {record.input}; a run over it makes it anew"
-                self._write(_failed(theirs, why, written))
+                self._write_over(other, name, record.input, written)
         if before is not None:
             record = self._after(before, record)
         self._write(record)
         if ours:
             self._current.add(record.input)
         return record
+
+    def _write_over(self, other: str, name: str, source: str, outputs: set[str]) -> None:
+        """Say of an input of an earlier run that one of this run has its outputs."""
+        why = f"its output {name} was written over by {source}; a run over it makes it anew"
+        self._write(_failed(self._last(other) or Record(other, FAILED), why, outputs))
 
     def _last(self, source: str) -> Record | None:
         """The last record of an input that counts."""

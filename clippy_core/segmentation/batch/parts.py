@@ -98,7 +98,7 @@ def take_over(manifest: Manifest) -> None:
     for path in parts:
         for _, record in read_records(path):
             if record.status == BEGUN:
-                manifest.withdraw(record.input)
+                manifest.withdraw(record.input, record.outputs)
             else:
                 manifest.append(record, ours=False)
     manifest.commit()

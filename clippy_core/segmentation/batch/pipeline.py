@@ -188,7 +188,7 @@ class Pipeline:
         each = (time.perf_counter() - start) / len(batch)
         for read, (features_PD, grid) in zip(batch, features, strict=True):
             read = replace(read, seconds=read.seconds + each, model_input_HW3=None)
-            self._work.begun(read.item.source)
+            self._work.begun(read.item)
             self._writers.submit(self._finish, read, features_PD, grid).add_done_callback(self._written.put)
             self._writing += 1
 
@@ -219,7 +219,7 @@ class Pipeline:
         from clippy_core.segmentation.video.labelling import Stopped, label_video
 
         start = time.perf_counter()
-        self._work.begun(item.source)
+        self._work.begun(item)
         try:
             video = label_video(self._segmenter, item, self._job, self._job.fps, self._stopped)
             record = finished(item, self._job, video.files, labels=video.shares, notes=list(video.notes))

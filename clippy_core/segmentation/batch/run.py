@@ -15,9 +15,9 @@ from clippy_core.segmentation.batch.lock import locked
 from clippy_core.segmentation.batch.manifest import BEGUN, FAILED, OK, Manifest, Record, Records, digest
 from clippy_core.segmentation.batch.manifest import NAME as MANIFEST
 from clippy_core.segmentation.batch.parts import FOLDER, take_over, tidy
-from clippy_core.segmentation.inputs import STDIN, VIDEO, Input
+from clippy_core.segmentation.inputs import PICTURE, STDIN, VIDEO, Input
 from clippy_core.segmentation.options import SegmentOptions
-from clippy_core.segmentation.writers import FRAGMENTS
+from clippy_core.segmentation.writers import ENDINGS, FRAGMENTS, VIDEO_ENDINGS
 
 if TYPE_CHECKING:
     from clippy_core.segmentation.result import Segmentation
@@ -115,7 +115,7 @@ class Work:
     total: int
     done: Callable[[Record], bool]
     sink: events.Sink = events.ignore
-    begun: Callable[[str], None] = lambda source: None
+    begun: Callable[[Input], None] = lambda item: None
 
 
 Crew = Callable[[Work], None]
@@ -160,7 +160,7 @@ def segment_one(segmenter: "Segmenter", item: Input, job: Job) -> "tuple[Segment
     with locked(job.out, shared=True):
         manifest = Manifest(job.out, "") if (job.out / MANIFEST).exists() else None
         if manifest is not None:
-            manifest.withdraw(item.source)
+            manifest.withdraw(item.source, planned(item, job))
         files = result.save(job.out / item.stem, job.writers)
         record = finished(item, job, files, labels=shares(result), notes=list(result.picture.notes))
         if manifest is not None:
@@ -174,6 +174,12 @@ def finished(item: Input, job: Job, files: Sequence[Path], **about: Any) -> Reco
     """The record of an input whose outputs were written; ``about`` are further fields of it."""
     outputs = [file.relative_to(job.out).as_posix() for file in files]
     return Record(item.source, OK, outputs, stem=item.stem.as_posix(), **about)
+
+
+def planned(item: Input, job: Job) -> list[str]:
+    """Outputs that an input is to have, relative to the output folder: those whose names are known beforehand."""
+    endings = ENDINGS if item.kind == PICTURE else VIDEO_ENDINGS
+    return [f"{item.stem.as_posix()}{endings[name]}" for name in job.writers if name in endings]
 
 
 def shares(result: "Segmentation") -> dict[str, float]:
@@ -223,15 +229,18 @@ def _segment_left(
 
     def done(record: Record) -> bool:
         if record.status == BEGUN:
-            manifest.withdraw(record.input)
+            manifest.withdraw(record.input, record.outputs)
             return True
         record = manifest.append(record)
         counts[record.status] += 1
         sink(events.ItemFinished(record.input, record.status, record.error, record.seconds, tuple(record.notes)))
         return not (job.fail_fast and record.status == FAILED)
 
+    def begun(item: Input) -> None:
+        manifest.withdraw(item.source, planned(item, job))
+
     try:
-        crew(Work(left, job, len(items), done, sink, manifest.withdraw))
+        crew(Work(left, job, len(items), done, sink, begun))
     finally:
         manifest.commit()
         tidy(job.out)

@@ -20,7 +20,7 @@ from clippy_core import events
 from clippy_core.errors import DeviceError, UsageError
 from clippy_core.segmentation.batch.manifest import BEGUN, FAILED, Record
 from clippy_core.segmentation.batch.parts import Part, PartReader, part_path
-from clippy_core.segmentation.batch.run import Crew, Job, ModelChoice, Work
+from clippy_core.segmentation.batch.run import Crew, Job, ModelChoice, Work, planned
 from clippy_core.segmentation.inputs import STDIN, Input
 
 if TYPE_CHECKING:
@@ -229,8 +229,8 @@ def run_chunk(
         part.append(record)
         return not (job.fail_fast and record.status == FAILED)
 
-    def begun(source: str) -> None:
-        part.append(Record(source, BEGUN))
+    def begun(item: Input) -> None:
+        part.append(Record(item.source, BEGUN, planned(item, job)))
 
     try:
         left = [item for item in chunk if item.source not in part.done]

@@ -19,7 +19,7 @@ from clippy_core import events
 from clippy_core.errors import DataError, UsageError
 from clippy_core.files import remove_leftovers
 from clippy_core.images import Picture
-from clippy_core.segmentation.writers import FRAME, WHOLE_VIDEO
+from clippy_core.segmentation.writers import FRAME, VIDEO_ENDINGS
 
 if TYPE_CHECKING:
     from clippy_core.segmentation.batch.run import Job
@@ -179,7 +179,7 @@ class _Outputs:
         self._stem, self._source, self._rate = stem, source, rate
         stem.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(stem)
-        self._each = tuple(name for name in writers if name not in WHOLE_VIDEO)
+        self._each = tuple(name for name in writers if name not in VIDEO_ENDINGS)
         self._video = VideoFile(stem, rate) if "overlay" in writers else None
         self._overlay = FrameOverlay()
         self._timeline = Timeline(stem) if "json" in writers else None

@@ -25,8 +25,9 @@ Collect = Callable[[Path, Sequence[Path]], list[Path]]
 FRAGMENTS = ".clippy"
 FRAME = "frame-"
 """How the stems of a video's frames begin, in a folder of the video's stem."""
-WHOLE_VIDEO = frozenset({"overlay", "json"})
-"""Outputs that are one file a video; all others are written for each frame."""
+VIDEO_ENDINGS = {"overlay": ".overlay.mp4", "json": ".json"}
+"""What is appended to a video's stem for outputs that are one file a video; all others are written for each frame.
+Where MP4 cannot be written, the overlay is AVI."""
 
 _PACKAGE = "clippy_core.segmentation.writers"
 WRITERS = Registry(

@@ -17,7 +17,7 @@ from clippy_core.events import Noticed
 from clippy_core.files import TEMPORARY_PREFIX
 from clippy_core.prompts import parse_labels
 from clippy_core.segmentation.batch.pipeline import Pipeline
-from clippy_core.segmentation.batch.run import Job, Work, alone, segment_batch
+from clippy_core.segmentation.batch.run import Job, Work, alone, planned, segment_batch
 from clippy_core.segmentation.inputs import VIDEO, Input
 from clippy_core.segmentation.options import SegmentOptions
 from clippy_core.segmentation.result import Segmentation
@@ -240,9 +240,10 @@ def test_the_document_adds_up_the_frames(film, label, tmp_path):
 
 
 def test_the_shares_are_known_without_a_document(film, segmenter, tmp_path):
-    job = Job(parse_labels(LABELS), SegmentOptions(size=64), "tiny", tmp_path / "out", ("json",))
+    job = Job(parse_labels(LABELS), SegmentOptions(size=64), "tiny", tmp_path / "out", ("overlay", "json"))
     item = Input(str(film("a.mp4", frames=3)), Path("clip"), VIDEO)
     labelled = label_video(segmenter, item, job)
+    assert [str(path.relative_to(job.out)) for path in labelled.files] == planned(item, job)
     shares = {label["name"]: label["fraction"] for label in document(tmp_path)["labels"] if label["pixels"]}
     assert labelled.shares == shares
     assert sum(shares.values()) == pytest.approx(1, abs=1e-5)

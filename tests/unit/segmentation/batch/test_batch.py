@@ -16,7 +16,7 @@ from clippy_core.errors import DataError, UsageError
 from clippy_core.files import TEMPORARY_PREFIX
 from clippy_core.prompts import parse_labels
 from clippy_core.segmentation.batch.manifest import NAME, Manifest
-from clippy_core.segmentation.batch.run import Job, alone, segment_batch, segment_one
+from clippy_core.segmentation.batch.run import Job, alone, planned, segment_batch, segment_one
 from clippy_core.segmentation.inputs import find_inputs
 from clippy_core.segmentation.options import SegmentOptions, Windows
 
@@ -548,3 +548,12 @@ def test_other_labels_leave_no_masks_of_the_old_ones(run, photos):
     assert set(contents()) == {name for line in manifest() for name in line["outputs"]}
     run(out=Path("fresh"), writers=("masks", "labelmap"), labels=parse_labels("cat,car"))()
     assert contents() == contents("fresh")
+
+
+def test_outputs_are_known_before_they_are_written(run, photos):
+    every = run(writers=EVERY_WRITER)
+    every()
+    for item, record in zip(find_inputs(["photos"], every.job.out), every.records, strict=True):
+        masks = [name for name in record.outputs if ".mask." in name]
+        assert sorted(planned(item, every.job) + masks) == sorted(record.outputs)
+        assert masks

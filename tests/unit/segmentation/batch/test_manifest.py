@@ -333,3 +333,24 @@ def test_lines_reach_the_system_at_once_and_the_disk_together(tmp_path, monkeypa
     manifest.commit()
     manifest.commit()
     assert len(synced) == before + 1
+
+
+def test_whose_outputs_are_about_to_be_written_over_is_unfinished(tmp_path):
+    (tmp_path / "a.json").touch()
+    (tmp_path / "b.json").touch()
+    before = Manifest(tmp_path, "r")
+    before.append(Record("a.jpg", OK, ["a.json"], run="r"))
+    before.append(Record("b.jpg", OK, ["b.json"], run="r"))
+    Manifest(tmp_path, "s").withdraw("sub/a.jpg", ["a.json", "a.labels.png"])
+    after = Manifest(tmp_path, "r")
+    assert after.finished("a.jpg") is None
+    assert after.finished("b.jpg") is not None
+    (line,) = [line for line in lines(tmp_path) if line["status"] == FAILED]
+    assert line["error"].startswith("a.jpg: its output a.json was written over by sub/a.jpg; a run over it makes it")
+
+
+def test_of_the_run_itself_nobody_is_withdrawn_for_another(tmp_path):
+    manifest = Manifest(tmp_path, "r")
+    manifest.append(Record("a.jpg", OK, ["a.json"], run="r"))
+    manifest.withdraw("b.jpg", ["a.json"])
+    assert [line["status"] for line in lines(tmp_path)] == [OK], "that they meet is told when both are there"
