@@ -113,7 +113,7 @@ class Manifest:
             self._write(_failed(last, "it was begun anew by a run that did not end", set()))
         owners = {self._owner.get(hash(name), source): name for name in outputs}
         for other in sorted(owners.keys() - {source} - self._current):
-            self._write_over(other, owners[other], source, set(outputs))
+            self._write_over(other, owners[other], source, set())
 
     def append(self, record: Record, *, ours: bool = True) -> Record:
         """Add a line; a process that is killed now does not lose it.
@@ -148,10 +148,10 @@ class Manifest:
             self._current.add(record.input)
         return record
 
-    def _write_over(self, other: str, name: str, source: str, outputs: set[str]) -> None:
-        """Say of an input of an earlier run that one of this run has its outputs."""
+    def _write_over(self, other: str, name: str, source: str, lost: set[str]) -> None:
+        """Say of an input of an earlier run that one of this run has its outputs, those lost to it already."""
         why = f"its output {name} was written over by {source}; a run over it makes it anew"
-        self._write(_failed(self._last(other) or Record(other, FAILED), why, outputs))
+        self._write(_failed(self._last(other) or Record(other, FAILED), why, lost))
 
     def _last(self, source: str) -> Record | None:
         """The last record of an input that counts."""

@@ -349,6 +349,19 @@ def test_whose_outputs_are_about_to_be_written_over_is_unfinished(tmp_path):
     assert line["error"].startswith("a.jpg: its output a.json was written over by sub/a.jpg; a run over it makes it")
 
 
+def test_who_moves_out_of_the_way_may_be_finished_before_its_place_is_taken(tmp_path):
+    """Whatever order the threads of a run come in, both are finished and own what they have written."""
+    Manifest(tmp_path, "r").append(done(tmp_path, "a.jpg", "a.json"))
+    manifest = Manifest(tmp_path, "s")
+    manifest.withdraw("sub/a.jpg", ["a.json"])
+    for source, name in (("a.jpg", "a-2.json"), ("sub/a.jpg", "a.json")):
+        (tmp_path / name).touch()
+        assert manifest.append(Record(source, OK, [name], run="s")).status == OK
+    manifest.rewrite(["a.jpg", "sub/a.jpg"])
+    assert [line["status"] for line in lines(tmp_path)] == [OK, OK]
+    assert (tmp_path / "a.json").exists()
+
+
 def test_of_the_run_itself_nobody_is_withdrawn_for_another(tmp_path):
     manifest = Manifest(tmp_path, "r")
     manifest.append(Record("a.jpg", OK, ["a.json"], run="r"))
