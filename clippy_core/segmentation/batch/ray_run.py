@@ -129,7 +129,7 @@ def _stopped_at_the_end(out: Path, dealing: Thread) -> Iterator[None]:
     finally:
         stop(out)
         dealing.join()
-        (out / STOP).unlink()
+        (out / STOP).unlink(missing_ok=True)
 
 
 def _deal(
