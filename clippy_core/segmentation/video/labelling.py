@@ -185,6 +185,7 @@ class _Outputs:
         self._timeline = Timeline(stem) if "json" in writers else None
         self._whole: list[Path] = []
         self._frames: list[Path] = []
+        self._noted = False
         self.totals = Totals()
         self.notes: list[str] = []
 
@@ -201,6 +202,9 @@ class _Outputs:
             self._frames += result.save(self._stem / name, self._each)
         if not self.totals.frames and self._video is not None and (result.height % 2 or result.width % 2):
             self.notes.append("the video with overlays lacks the last row or column: its codec wants even sizes")
+        if result.picture.notes and not self._noted:
+            self._noted = True  # of the first frame that has some; those of all would fill the manifest
+            self.notes += [f"{name}, and perhaps later ones: {note}" for note in result.picture.notes]
         self.totals.add(frame, result)
 
     @property

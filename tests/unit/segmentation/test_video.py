@@ -1,6 +1,7 @@
 """Videos made here by OpenCV, labelled frame by frame: what comes out is what each frame gets alone."""
 
 import json
+import re
 import struct
 import wave
 import weakref
@@ -248,6 +249,15 @@ def test_the_shares_are_known_without_a_document(film, segmenter, tmp_path):
     assert labelled.shares == shares
     assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
     assert label_video(segmenter, item, replace(job, writers=("labelmap",))).shares == shares
+
+
+def test_what_is_noted_of_a_frame_is_said_once(film, label, tmp_path, monkeypatch):
+    monkeypatch.setattr("clippy_core.segmentation.refine.MOST_CANDIDATES", 1)
+    heard = []
+    label(film("a.mp4", frames=4), ["json"], sink=heard.append, refine="guided")
+    (note,) = document(tmp_path)["notes"]
+    assert re.fullmatch(r"frame-00000\d, and perhaps later ones: borders were not refined: \d labels were .*", note)
+    assert [event.text for event in heard] == [f"{tmp_path}/a.mp4: {note}"]
 
 
 def test_the_scores_of_a_label_are_its_best_of_any_frame(film, label, segmenter, tmp_path):
