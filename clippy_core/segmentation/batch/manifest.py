@@ -13,7 +13,7 @@ import json
 import os
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -28,7 +28,7 @@ BEGUN = "begun"
 """What is told of an input before its outputs are written, with those that it is to have; never in a manifest."""
 COMMIT_SECONDS, COMMIT_LINES = 1.0, 256
 """Lines reach the disk after so many seconds or lines, whichever comes first."""
-NOTHING_STALE = b'"stale": []'
+NOTHING_STALE = b'"stale": {}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class Record:
         labels: Share of the pixels of every label that has any, 0…1.
         notes: One line for each thing that was decided for the user.
         stem: Where the outputs go, relative to the output folder, without a suffix.
-        left: Files of earlier runs on this input, of kinds that this one did not write, which stay as they are.
+        left: Files of earlier runs on this input by name, of kinds that this one did not write, which stay as they are;
+            the value is the kind, see :func:`kind_of`.
         stale: The same of kinds that it did write, which go when the run ends.
     """
 
@@ -58,8 +59,13 @@ class Record:
     labels: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     stem: str = ""
-    left: list[str] = field(default_factory=list)
-    stale: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    stale: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """All files that it speaks of, with their kinds."""
+        return {name: kind_of(name, self.stem) for name in self.outputs} | self.left | self.stale
 
 
 class Manifest:
@@ -110,10 +116,10 @@ class Manifest:
         """
         last = self._last(source)
         if last is not None and last.status != FAILED:
-            self._write(_failed(last, "it was begun anew by a run that did not end", set()))
+            self._write(failed(last, f"{source}: it was begun anew by a run that did not end"))
         owners = {self._owner.get(hash(name), source): name for name in outputs}
         for other in sorted(owners.keys() - {source} - self._current):
-            self._write_over(other, owners[other], source, set())
+            self._write_over(other, owners[other], source)
 
     def append(self, record: Record, *, ours: bool = True) -> Record:
         """Add a line; a process that is killed now does not lose it.
@@ -136,9 +142,9 @@ class Manifest:
             name = owners[other]
             if other in self._current:
                 theirs = self._last(other) or Record(other, FAILED)
-                advice = "rename one of the two, or leave out the writer"
-                self._write(_failed(theirs, f"its output {name} is also one of {record.input}; {advice}", written))
-                record = _failed(record, f"its output {name} is also one of {other}; {advice}", {name})
+                mine, advice = record.input, "rename one of the two, or leave out the writer"
+                self._write(failed(theirs, f"{other}: its output {name} is also one of {mine}; {advice}", written))
+                record = failed(record, f"{mine}: its output {name} is also one of {other}; {advice}", {name})
             else:
                 self._write_over(other, name, record.input, written)
         if before is not None:
@@ -148,10 +154,10 @@ class Manifest:
             self._current.add(record.input)
         return record
 
-    def _write_over(self, other: str, name: str, source: str, lost: set[str]) -> None:
+    def _write_over(self, other: str, name: str, source: str, lost: Collection[str] = ()) -> None:
         """Say of an input of an earlier run that one of this run has its outputs, those lost to it already."""
-        why = f"its output {name} was written over by {source}; a run over it makes it anew"
-        self._write(_failed(self._last(other) or Record(other, FAILED), why, lost))
+        why = f"{other}: its output {name} was written over by {source}; a run over it makes it anew"
+        self._write(failed(self._last(other) or Record(other, FAILED), why, lost))
 
     def _last(self, source: str) -> Record | None:
         """The last record of an input that counts."""
@@ -162,12 +168,11 @@ class Manifest:
 
     def _after(self, before: Record, record: Record) -> Record:
         """The record with the files of an earlier one that it did not write anew."""
-        kinds = {_kind(name, record.stem) for name in record.outputs}
-        left, stale = list(record.left), []
-        for name in dict.fromkeys([*before.outputs, *before.left, *before.stale]):
-            if name not in record.outputs and name not in left and self._is_of(name, record.input):
-                gone = name in before.stale or _kind(name, before.stem) in kinds
-                (stale if gone else left).append(name)
+        kinds = {kind_of(name, record.stem) for name in record.outputs}
+        known, left, stale = record.files, dict(record.left), {}
+        for name, kind in before.files.items():
+            if name not in known and self._is_of(name, record.input):
+                (stale if name in before.stale or kind in kinds else left)[name] = kind
         return replace(record, left=left, stale=stale)
 
     def _is_of(self, name: str, source: str) -> bool:
@@ -182,7 +187,7 @@ class Manifest:
         for name in record.stale:
             if self._is_of(name, record.input) and _is_below(name):
                 (self.out / name).unlink(missing_ok=True)
-        return to_line(replace(record, stale=[]))
+        return to_line(replace(record, stale={}))
 
     def _write(self, record: Record) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -323,26 +328,26 @@ def _parse(line: bytes) -> Record | None:
         record = Record(**json.loads(line))
     except (ValueError, TypeError):
         return None
-    names = all(isinstance(value, list) for value in (record.outputs, record.left, record.stale, record.notes))
-    paths = (record.input, record.stem, *record.outputs, *record.left, *record.stale) if names else ()
-    names = names and all(isinstance(path, str) for path in paths)
-    return record if names and isinstance(record.labels, dict) else None
+    lists, mappings = (record.outputs, record.notes), (record.labels, record.left, record.stale)
+    whole = all(isinstance(value, list) for value in lists) and all(isinstance(value, dict) for value in mappings)
+    texts = (record.input, record.stem, *record.outputs, *record.left.values(), *record.stale.values()) if whole else ()
+    return record if whole and all(isinstance(text, str) for text in texts) else None
 
 
-def _failed(record: Record, why: str, lost: set[str]) -> Record:
-    """What becomes of a record that shares outputs with another input; the rest of its files is left."""
-    left = [name for name in dict.fromkeys([*record.outputs, *record.left, *record.stale]) if name not in lost]
-    return replace(record, status=FAILED, outputs=[], left=left, stale=[], error=f"{record.input}: {why}")
+def failed(record: Record, error: str, lost: Collection[str] = ()) -> Record:
+    """What becomes of a record of an input that has failed after all; its files are left, but those lost to others."""
+    left = {name: kind for name, kind in record.files.items() if name not in lost}
+    return replace(record, status=FAILED, outputs=[], labels={}, left=left, stale={}, error=error)
 
 
-def _kind(name: str, stem: str) -> tuple[str, ...]:
-    """What sort of output a file is: ``mask``, ``png`` for ``STEM.mask.000-dog.png``, of a frame as well."""
+def kind_of(name: str, stem: str) -> str:
+    """What sort of output a file is: ``mask.png`` for ``STEM.mask.000-dog.png``, of a frame as well."""
     path = PurePosixPath(name)
     if FRAGMENTS in path.parts:
-        return (FRAGMENTS, path.parent.name)
+        return f"{FRAGMENTS}/{path.parent.name}"
     tail = name.removeprefix(stem)
     parts = (path.name if tail.startswith("/") else tail).split(".")[1:]
-    return (parts[0], parts[-1]) if parts else (tail,)
+    return ".".join(dict.fromkeys((parts[0], parts[-1]))) if parts else tail
 
 
 def _is_below(name: str) -> bool:

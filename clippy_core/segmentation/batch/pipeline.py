@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from clippy_core import events
 from clippy_core.errors import DataError
-from clippy_core.segmentation.batch.manifest import FAILED, Record
+from clippy_core.segmentation.batch.manifest import FAILED, Record, failed
 from clippy_core.segmentation.batch.reading import UNSIZED, Read, Reader, one_line
 from clippy_core.segmentation.batch.run import Work, finished, shares
 from clippy_core.segmentation.inputs import Input
@@ -224,8 +224,7 @@ class Pipeline:
             video = label_video(self._segmenter, item, self._job, self._job.fps, self._stopped)
             record = finished(item, self._job, video.files, labels=video.shares, notes=list(video.notes))
             if video.error is not None:
-                error = one_line(video.error, item.source)
-                record = Record(item.source, FAILED, error=error, stem=record.stem, left=record.outputs)
+                record = failed(record, one_line(video.error, item.source))
         except Stopped:
             return None
         except (DataError, OSError) as error:

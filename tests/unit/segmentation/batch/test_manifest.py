@@ -72,7 +72,7 @@ def test_an_input_whose_outputs_were_written_over_is_not_finished(tmp_path):
         assert again.finished("second/img.jpg") is not None
     manifest.rewrite(["first/img.jpg"])
     (first, _) = lines(tmp_path)
-    assert (first["status"], first["outputs"], first["left"]) == (FAILED, [], ["img.labels.png"])
+    assert (first["status"], first["outputs"], first["left"]) == (FAILED, [], {"img.labels.png": "labels.png"})
     assert first["error"].startswith("first/img.jpg: its output img.json was written over by second/img.jpg; ")
     assert Manifest(tmp_path, "r1").finished("first/img.jpg") is None
 
@@ -145,21 +145,33 @@ def redone(out, before, after, *, status=OK):
 def test_what_an_earlier_run_wrote_goes_if_its_kind_is_written_anew(tmp_path, before, after, left):
     files, record = redone(tmp_path, before, after)
     assert files == {*after, *left}
-    assert record.left == left
+    assert list(record.left) == left
 
 
 def test_what_an_earlier_run_wrote_under_another_stem_goes(tmp_path):
     Manifest(tmp_path, "r1").append(replace(done(tmp_path, "p/a.jpg", "a.json"), stem="a"))
     (record,) = finish(tmp_path, replace(done(tmp_path, "p/a.jpg", "a.jpg.json"), stem="a.jpg"))
     assert not (tmp_path / "a.json").exists()
-    assert record.left == []
+    assert record.left == {}
+
+
+def test_what_kind_a_file_is_does_not_depend_on_where_later_ones_go(tmp_path):
+    """An overlay of ``x.mask.jpg`` is no mask, whatever its outputs are called by now."""
+    source, files = "p/x.mask.jpg", ["x.mask.overlay.png", "x.mask.json"]
+    Manifest(tmp_path, "r1").append(replace(done(tmp_path, source, *files), stem="x.mask"))
+    for number, name in enumerate(["x.mask.jpg.labels.png", "x.mask.jpg.mask.000-dog.png", "x.mask.jpg.json"]):
+        record = replace(done(tmp_path, source, name, run=f"r{number + 2}"), stem="x.mask.jpg")
+        (record,) = finish(tmp_path, record)
+        assert (tmp_path / "x.mask.overlay.png").exists()
+    assert "x.mask.overlay.png" in record.left
+    assert not (tmp_path / "x.mask.json").exists()
 
 
 def test_what_is_left_is_remembered_until_its_kind_is_written_anew(tmp_path):
     redone(tmp_path, ["a.b.mask.000-dog.png"], ["a.b.json"])
     last = replace(done(tmp_path, "p/a.b.jpg", "a.b.mask.000-cat.png", run="r3"), stem="a.b")
     (record,) = finish(tmp_path, last)
-    assert (record.left, record.stale) == (["a.b.json"], [])
+    assert (record.left, record.stale) == ({"a.b.json": "json"}, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.b.json", "a.b.mask.000-cat.png", NAME]
 
 
@@ -194,7 +206,7 @@ def test_a_run_that_was_killed_before_its_end_leaves_stale_files_to_the_next(tmp
     assert manifest.finished("a.jpg", "a") is not None
     manifest.rewrite(["a.jpg"], ["a.jpg"])
     assert not (tmp_path / "a.mask.0-dog.png").exists()
-    assert lines(tmp_path)[0]["stale"] == []
+    assert lines(tmp_path)[0]["stale"] == {}
 
 
 @pytest.mark.parametrize("name", ["../precious.json", "sub/../../precious.json"])
