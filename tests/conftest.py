@@ -1,6 +1,7 @@
 """What every test starts from: a plain environment, and the command line in this process or as a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,9 @@ import clippy_core
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # The user's cache is none of the tests' business.
 os.environ.setdefault("CLIPPY_LABEL_CACHE", "0")
+# A shell that starts a test run in the background lets it ignore Ctrl-C, and so would every process that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")

@@ -6,6 +6,7 @@ import math
 import os
 import pty
 import re
+import select
 import signal
 import struct
 import subprocess
@@ -542,6 +543,9 @@ SCRIPT = """if True:
 """
 
 
+PATIENCE = 120
+
+
 class Terminal:
     """A process on a pseudo-terminal."""
 
@@ -562,7 +566,11 @@ class Terminal:
 
     def read_until(self, end: bytes | None) -> None:
         """Read until something appears, or until the process has gone."""
+        deadline = time.monotonic() + PATIENCE
         while end is None or end not in self.shown:
+            if not select.select([self.master], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                self.process.kill()
+                pytest.fail(f"after {PATIENCE} s it still runs; the last that it showed: {self.shown[-500:]!r}")
             try:
                 chunk = os.read(self.master, 65536)
             except OSError:
