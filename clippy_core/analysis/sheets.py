@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clippy_core.errors import visible
 from clippy_core.segmentation.overlay import font_for
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _fitted(pixels_HW3: np.ndarray, cell: int) -> "Image":
 
 
 def _write(pencil: "ImageDraw", tile: Tile, corner: tuple[int, int], width: int) -> None:
-    for number, line in enumerate(tile.lines):
+    for number, line in enumerate(map(visible, tile.lines)):
         colour = INK if number == 0 else MARKS[tile.mark]
         at = corner[0], corner[1] + number * (TEXT + 4)
         pencil.text(at, _cut(line, width), fill=colour, font=font_for(line, TEXT))

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -109,7 +110,8 @@ def find_inputs(given: Sequence[str], out: Path, writers: Sequence[str] = ()) ->
     Raises:
         UsageError: Nothing was given, an empty text, ``-`` more than once, the output folder, or braces that do not
             close.
-        DataError: A folder or a pattern without a picture, or a list that cannot be read or names nothing.
+        DataError: A folder or a pattern without a picture, or a list that cannot be read or names nothing, and nothing
+            else was given; else that is an input that will fail.
     """
     if not given or not all(given):
         raise UsageError(
@@ -119,10 +121,20 @@ def find_inputs(given: Sequence[str], out: Path, writers: Sequence[str] = ()) ->
         raise UsageError("standard input (-) can be read only once")
     unique: dict[tuple[bool, Path, int], _Found] = {}
     for text in given:
-        for found in _expand(text, out):
+        for found in _expanded(text, out, alone=len(given) == 1):
             place = -1 if found.place is None else found.place[1]
             unique.setdefault((found.source == STDIN, Path(found.source), place), found)
-    return list(_without_collisions(list(unique.values()), writers))
+    return list(_without_collisions(list(unique.values()), out, writers))
+
+
+def _expanded(text: str, out: Path, *, alone: bool) -> Iterator[_Found]:
+    """What one argument stands for; among several, one without a picture is an input that will fail."""
+    try:
+        yield from _expand(text, out)
+    except DataError as error:
+        if alone:
+            raise
+        yield _Found(text, safe_path(text), fault=str(error).removeprefix(f"{text}: "))
 
 
 def _expand(text: str, out: Path) -> Iterator[_Found]:
@@ -235,8 +247,18 @@ def _fixed_part(pattern: str) -> Iterator[str]:
         yield part
 
 
-def _without_collisions(found: Sequence[_Found], writers: Sequence[str]) -> Iterator[Input]:
-    stems = Stems([one.relative for one in found], writers)
+def _without_collisions(found: Sequence[_Found], out: Path, writers: Sequence[str]) -> Iterator[Input]:
+    stems = Stems([one.relative for one in found], writers, _within(out, found))
     for one in found:
         stem = stems.take(one.relative, video=one.kind == VIDEO)
         yield Input(one.source, stem, one.kind, one.place, one.fault)
+
+
+def _within(out: Path, found: Sequence[_Found]) -> set[str]:
+    """The inputs that lie in the output folder, relative to it."""
+    files = [Path(one.source) for one in found if one.place is None and one.source != STDIN]
+    below: dict[Path, Path] = {}
+    for folder in {file.parent for file in files}:
+        with suppress(OSError, RuntimeError, ValueError):  # that of no file, or outside
+            below[folder] = folder.resolve().relative_to(out.resolve())
+    return {str(below[file.parent] / file.name) for file in files if file.parent in below}

@@ -1,8 +1,9 @@
 """Where the outputs of each input go, so that no two inputs write one file."""
 
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from clippy_core.segmentation.batch.manifest import NAME as MANIFEST
@@ -19,16 +20,19 @@ class Stems:
     Inputs may meet in more ways than by equal stems: ``a.jpg`` writes ``a.labelme.json``, and so does the output
     ``json`` of ``a.labelme.jpg``; a frame of ``v.mp4`` is written where the outputs of ``v/frame-000000.jpg`` go; and
     the ``json`` of ``coco.jpg`` is the data set of the run. Nor can a file be where another input needs a folder:
-    ``b.json`` of ``b.jpg`` beside ``b.json/c.jpg``.
+    ``b.json`` of ``b.jpg`` beside ``b.json/c.jpg``. And no input is written over: with outputs beside the inputs,
+    ``a.labels.png`` may be one of them.
 
     Args:
         relatives: Where each input lies below what the user gave, with its suffix.
         writers: Names of the outputs, whose endings decide what leads to one file. Of writers of other packages no
             endings are known.
+        kept: Inputs that lie in the output folder, relative to it.
     """
 
-    def __init__(self, relatives: Sequence[Path], writers: Sequence[str]) -> None:
-        endings = self._endings = {ENDINGS[name] for name in writers if name in ENDINGS}
+    def __init__(self, relatives: Sequence[Path], writers: Sequence[str], kept: Collection[str] = ()) -> None:
+        endings = {ENDINGS[name] for name in writers if name in ENDINGS}
+        self._endings = endings | {VIDEO_ENDINGS[name] for name in writers if name in VIDEO_ENDINGS}
         of_the_run = {RUN_FILES[name] for name in writers if name in RUN_FILES}
         self._middles = [
             long.removesuffix(short) for long in endings for short in endings if long != short and long.endswith(short)
@@ -36,9 +40,13 @@ class Stems:
         self._reserved = {Path(name.removesuffix(end)) for name in of_the_run for end in endings if name.endswith(end)}
         shorts = [_visible(relative).with_suffix("") for relative in relatives]
         by_frame = not VIDEO_ENDINGS.keys() >= set(writers)
-        self._framed = {short.parent for short in shorts if by_frame and short.name.startswith(FRAME)}
+        there = [*shorts, *map(Path, kept)]
+        self._framed = {short.parent for short in there if by_frame and short.name.startswith(FRAME)}
         direct = map(Path, {str(short).rpartition(os.sep)[0] for short in shorts})
-        self._folders = {str(folder) for last in direct for folder in (last, *last.parents) if folder.suffix}
+        folders = {str(folder) for last in direct for folder in (last, *last.parents) if folder.suffix}
+        self._barred = folders.union(kept)
+        self._masked = {name[: at.start()] for name in kept for at in re.finditer(r"\.mask\.", name)}
+        self._masked = self._masked if "masks" in writers else set()
         self._wanted = Counter(place for short in shorts for place in self._places(short))
         self._taken: set[str] = set()
 
@@ -55,12 +63,12 @@ class Stems:
         return candidate
 
     def _is_claimed(self, stem: Path, *, video: bool) -> bool:
-        """Whether the run itself writes there, another input has a folder there, or a video's frames meet pictures."""
+        """Whether an output there is a file of the run, an input or its folder, or a video's frames meet pictures."""
         text = str(stem)
         if video and (stem in self._framed or text in AT_THE_TOP):
             return True
-        in_the_way = self._folders and any(text + ending in self._folders for ending in self._endings)
-        return bool(in_the_way) or stem in self._reserved
+        in_the_way = self._barred and any(text + ending in self._barred for ending in self._endings)
+        return bool(in_the_way) or stem in self._reserved or text in self._masked
 
     def _places(self, stem: Path) -> tuple[str, ...]:
         """The stem, and the shorter ones that lead to one of its files."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from clippy_core.errors import ImageError
+from clippy_core.errors import ImageError, visible
 from clippy_core.images import read_picture
 from clippy_core.segmentation.overlay import font_for
 from clippy_core.segmentation.summary.findings import Entry
@@ -100,7 +100,7 @@ def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, place:
     lines = ((tile.entry.source, NAME_SIZE, INK), (certainty_text(tile.entry), TEXT_SIZE, FAINT))
     for text, size, colour in (*lines, (shares_text(tile.entry), TEXT_SIZE, FAINT)):
         # What pillow cannot encode is a name whose bytes are no UTF-8.
-        text = _fitting(text.encode("utf-8", "backslashreplace").decode(), size)
+        text = _fitting(visible(text.encode("utf-8", "backslashreplace").decode()), size)
         draw.text((x, y), text, font=font_for(text, size), fill=colour)
         y += size + GAP // 4
 

@@ -8,6 +8,8 @@ import pytest
 from clippy_core.errors import DataError, UsageError
 from clippy_core.segmentation.inputs import find_inputs
 
+DEFAULT = ("overlay", "labelmap", "json")
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
@@ -24,7 +26,7 @@ def touch(*names):
 
 
 def found(*given, out="out"):
-    return [(item.source, str(item.stem)) for item in find_inputs(given, Path(out))]
+    return [(item.source, str(item.stem)) for item in find_inputs(given, Path(out), DEFAULT)]
 
 
 def sources(*given, out="out"):
@@ -118,6 +120,15 @@ def test_no_two_inputs_share_their_outputs(here, names, given, stems):
     touch(*names)
     assert [stem for _, stem in found(*given)] == stems
     assert len(set(stems)) == len(stems)
+
+
+def test_no_input_in_the_output_folder_is_written_over(here):
+    touch("a.jpg", "a.labels.png", "sub/b.jpg", "sub/b.labels.png")
+    assert found("a.jpg", "a.labels.png", out=".") == [("a.jpg", "a.jpg"), ("a.labels.png", "a.labels")]
+    assert found("a.jpg", "a.labels.png") == [("a.jpg", "a"), ("a.labels.png", "a.labels")]
+    assert found("sub/b.jpg", "sub/b.labels.png", out="sub")[0] == ("sub/b.jpg", "b.jpg")
+    Path("link").symlink_to(".")
+    assert found("a.jpg", "link/a.labels.png", out=str(Path.cwd()))[0] == ("a.jpg", "a.jpg")
 
 
 def test_standard_input_and_a_file_of_that_name_do_not_collide(here):
@@ -302,6 +313,20 @@ def test_a_folder_of_no_pictures_is_an_error_that_says_what_was_looked_for(here,
         find_inputs(["p"], Path("out"))
     assert str(caught.value).startswith("p: no picture in this folder (looked for .avif, ")
     assert ".png" in str(caught.value)
+
+
+def test_among_several_what_has_no_picture_is_an_input_that_will_fail(here):
+    touch("photos/a.jpg", "list.txt")
+    Path("empty").mkdir()
+    items = find_inputs(["photos", "empty", "*.gif", "list.txt"], Path("out"))
+    assert [(item.source, bool(item.fault)) for item in items] == [
+        ("photos/a.jpg", False),
+        ("empty", True),
+        ("*.gif", True),
+        ("list.txt", True),
+    ]
+    with pytest.raises(DataError, match=r"^empty: no picture in this folder"):
+        items[1].open()
 
 
 @pytest.mark.parametrize("given", [[], [""], ["photo.jpg", ""]])

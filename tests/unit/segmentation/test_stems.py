@@ -72,3 +72,21 @@ def stems(names, writers=DEFAULT):
 )
 def test_a_suffix_is_kept_where_two_files_would_be_one(names, writers, expected):
     assert stems(names, writers) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "kept", "writers", "expected"),
+    [
+        pytest.param(["a.jpg", "a.labels.png"], None, DEFAULT, ["a.jpg", "a.labels"], id="a label map"),
+        pytest.param(["a.jpg", "a.labels.png"], None, ("json",), ["a", "a.labels"], id="that is not written"),
+        pytest.param(["a.jpg"], ["a.json", "a.jpg.json"], DEFAULT, ["a.jpg-2"], id="twice"),
+        pytest.param(["a.jpg", "a.mask.1.png"], None, ("masks",), ["a.jpg", "a.mask.1"], id="a mask"),
+        pytest.param(["v.mp4", "v.overlay.mp4"], None, DEFAULT, ["v.mp4", "v.overlay"], id="a video's overlay"),
+        pytest.param(["v.mp4", "x.jpg"], ["x.jpg", "v/frame-0.jpg"], DEFAULT, ["v.mp4", "x"], id="a frame"),
+        pytest.param(["a.jpg", "b/a.labels.png"], None, DEFAULT, ["a", "b/a.labels"], id="elsewhere"),
+    ],
+)
+def test_no_input_is_written_over(names, kept, writers, expected):
+    paths = [Path(name) for name in names]
+    dealt = Stems(paths, writers, names if kept is None else kept)
+    assert [dealt.take(path, video=path.suffix == ".mp4").as_posix() for path in paths] == expected

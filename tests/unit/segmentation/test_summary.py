@@ -299,5 +299,6 @@ def test_a_tile_holds_its_picture_and_its_words():
 
 
 def test_names_of_any_script_and_bytes_can_be_drawn():
-    entry = Entry("写真/żółw-\udcff.jpg", -0.25, (("犬", 0.001),), None)
-    assert draw_sheet([Block("Least certain", [Tile(entry, None)])]).shape[2] == 3
+    for name in ("写真/żółw-\udcff.jpg", "ü\nx.jpg", "ü\t\x1b.jpg"):
+        entry = Entry(name, -0.25, (("犬", 0.001),), None)
+        assert draw_sheet([Block("Least certain", [Tile(entry, None)])]).shape[2] == 3
