@@ -27,7 +27,7 @@ OUT = Path("clippy-analysis")
 ACCEPTED = "Images, folders, glob patterns, lists (.txt, @FILE), shards (.tar), or - for standard input; no videos."
 Inputs = Annotated[list[str], typer.Argument(metavar="IMAGES...", help=ACCEPTED)]
 Labels = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option("--labels", "-l", metavar="WORDS", help='Labels to compare with: "dog|puppy,grass". (default: none)'),
 ]
 LabelsFile = Annotated[
@@ -67,7 +67,7 @@ class Analysing(BatchProgress):
         super().__call__(event)
 
 
-def read_labels(labels: str | None, labels_file: Path | None) -> "tuple[Label, ...]":
+def read_labels(labels: list[str] | None, labels_file: Path | None) -> "tuple[Label, ...]":
     """Labels by either option; none if neither is given.
 
     Raises:
@@ -77,11 +77,12 @@ def read_labels(labels: str | None, labels_file: Path | None) -> "tuple[Label, .
     from clippy_core import prompts
     from clippy_core.errors import UsageError
 
-    if labels is not None and labels_file is not None:
+    given = options.joined(labels)
+    if given is not None and labels_file is not None:
         raise UsageError("--labels and --labels-file say the same thing twice; accepted: one of them")
     if labels_file is not None:
         return prompts.read_labels(labels_file)
-    return () if labels is None else prompts.parse_labels(options.words(labels))
+    return () if given is None else prompts.parse_labels(given)
 
 
 def find_pictures(inputs: Sequence[str], out: Path) -> "list[Input]":

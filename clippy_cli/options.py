@@ -104,6 +104,11 @@ def words(text: str) -> str:
         return text
 
 
+def joined(texts: list[str] | None) -> str | None:
+    """What an option that was given once or more often says in all; None if it was not given."""
+    return ",".join(map(words, texts)) if texts else None
+
+
 def segment_options(
     size: int | None,
     templates: list[str] | None,

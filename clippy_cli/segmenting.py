@@ -143,8 +143,8 @@ def to_stdout(inputs: Sequence[str], job: "Job", choice: "ModelChoice", *, show:
         raise UsageError(f"--save {kind} is not one picture; accepted with --out -: {', '.join(KINDS)}")
     items = find_inputs(inputs, job.out, job.writers)
     if len(items) != 1 or items[0].kind == VIDEO:
-        found = "a video" if len(items) == 1 else f"{len(items):,} inputs"
-        raise UsageError(f"--out - writes one picture to standard output, but there is {found}; accepted: --out DIR")
+        found = "this is a video" if len(items) == 1 else f"there are {len(items):,} inputs"
+        raise UsageError(f"--out - writes one picture to standard output, but {found}; accepted: --out DIR")
     show = show and render.can_show(to_messages=True)
     _must_exist(items[0])
     result = _load(choice).segment(items[0].open(), job.labels, job.options)

@@ -49,7 +49,7 @@ Segments = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Where kmeans and spectral start from.")]
 NameLabels = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option("--labels", "-l", metavar="WORDS", help='Words to name segments with: "dog|puppy,grass".'),
 ]
 NameFrom = Annotated[
@@ -143,7 +143,7 @@ def group(
     from clippy_core.analysis.group.run import GroupOptions, analyse_groups
     from clippy_core.errors import UsageError
 
-    if labels is not None and name_from is not None:
+    if labels and name_from is not None:
         raise UsageError("--labels and --name-from say the same thing twice; accepted: one of them")
     if seed < 0:
         raise UsageError(f"--seed is {seed}; accepted: 0 or more")

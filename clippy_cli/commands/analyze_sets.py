@@ -24,7 +24,7 @@ Scale = Annotated[
 Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Part of Waterbirds. (default: test)")]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="Use N pictures of Waterbirds. (default: all)")]
 ClassLabels = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--labels",
         "-l",
@@ -33,7 +33,7 @@ ClassLabels = Annotated[
     ),
 ]
 SpaceLabels = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--labels", "-l", metavar="WORDS", help='What to compare with: "dog|puppy,grass"; or --labels-file. [required]'
     ),
@@ -150,7 +150,8 @@ def labels(
         raise UsageError('give the label set as either WORDS such as "dog|puppy,grass" or --labels-file FILE')
     compared = None if prompts is None else tuple(name.strip() for name in prompts.split(",") if name.strip())
     templates = tuple(options.words(text) for text in template) if template else None
-    chosen = LabelSetOptions(analysing.read_labels(words, labels_file), templates, compared)
+    parsed = analysing.read_labels(None if words is None else [words], labels_file)
+    chosen = LabelSetOptions(parsed, templates, compared)
 
     def analyse(sink: "Sink") -> "Report":
         return analyse_labels(analysing.load(model, checkpoint, device), chosen, sink)[1]

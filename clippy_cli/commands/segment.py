@@ -29,7 +29,7 @@ Inputs = Annotated[
     ),
 ]
 Labels = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option("--labels", "-l", metavar="WORDS", help='What to look for: "dog|puppy,grass"; | joins synonyms.'),
 ]
 LabelsFile = Annotated[
@@ -55,7 +55,7 @@ Out = Annotated[
     ),
 ]
 Save = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--save",
         metavar="KINDS",
@@ -140,8 +140,8 @@ def segment(
     from clippy_cli import segmenting
     from clippy_core.segmentation.batch.run import Job, ModelChoice
 
-    parsed = _labels(labels, labels_file)
-    writers = _writers((DEFAULT_TO_STDOUT if out == STDOUT else DEFAULT_SAVE) if save is None else save)
+    parsed = _labels(options.joined(labels), labels_file)
+    writers = _writers(options.joined(save), to_stdout=out == STDOUT)
     _check_runtime(runtime)
     _check_numbers({"--max-pixels": max_pixels, "--jobs": jobs, "--batch": batch}, fps, gpus)
     scored = not {"scores", "scoremaps"}.isdisjoint(writers)
@@ -167,14 +167,16 @@ def _labels(labels: str | None, labels_file: Path | None) -> "tuple[Label, ...]"
         raise UsageError('say what to look for with either --labels "dog,grass" or --labels-file FILE')
     if len((labels or "").splitlines()) > 1:
         raise UsageError("--labels holds several lines; --labels-file FILE reads one label a line")
-    return parse_labels(options.words(labels)) if labels is not None else read_labels(labels_file or Path())
+    return parse_labels(labels) if labels is not None else read_labels(labels_file or Path())
 
 
-def _writers(save: str) -> tuple[str, ...]:
+def _writers(save: str | None, *, to_stdout: bool) -> tuple[str, ...]:
     from clippy_core.errors import UsageError
     from clippy_core.registry import OWN_DISTRIBUTION
     from clippy_core.segmentation.writers import WRITERS
 
+    if save is None:
+        save = DEFAULT_TO_STDOUT if to_stdout else DEFAULT_SAVE
     names = tuple(dict.fromkeys(name.strip() for name in save.split(",") if name.strip()))
     if not names:
         raise UsageError(f"--save names no output; known: {', '.join(WRITERS.names())}")

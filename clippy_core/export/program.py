@@ -71,7 +71,7 @@ def _require_plain(options: ExportOptions) -> None:
         raise UsageError(f"--parts has {unknown[0]!r}; `clippy export torch` knows {', '.join(PARTS)}")
     chosen = [name for name in options.chosen() if name != "--parts"]
     if chosen:
-        raise UsageError(f"`clippy export torch` has no {', '.join(chosen)}; they belong to `clippy export onnx`")
+        raise UsageError(f"`clippy export torch` has no {', '.join(chosen)}; only `clippy export onnx` has")
 
 
 def _check(

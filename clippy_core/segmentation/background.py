@@ -1,7 +1,9 @@
 """When a pixel is *none of these*."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from clippy_core.errors import UsageError
 from clippy_core.prompts import Label, parse_labels
@@ -45,8 +47,20 @@ def parse_background(text: str | None) -> BackgroundRule:
         return _limit(kind.strip(), value.strip(), text)
     if text.strip() in RULES:
         raise UsageError(f"background rule {text!r} needs a number, such as {text.strip()}=0.1")
+    if near := _rule_like(text):
+        raise UsageError(f"background rule {text!r}: did you mean {near}=0.1, with a number of yours?")
     words = [word for label in parse_labels(text) for word in label.words]
     return BackgroundRule("words", label=Label(BACKGROUND, tuple(words)))
+
+
+def _rule_like(text: str) -> str | None:
+    """The rule that a text without ``=`` looks like: ``threshold:0.2``, ``treshold``, ``thresh``."""
+    word = re.fullmatch(r"\s*([a-z]+)[\s:]*[-\d.,]*\s*", text.casefold())
+    if word is None:
+        return None
+    begun = [rule for rule in RULES if len(word[1]) >= 5 and rule.startswith(word[1])]
+    # High enough for marine and margarine to stay words.
+    return next(iter(begun or get_close_matches(word[1], RULES, 1, cutoff=0.85)), None)
 
 
 def _limit(kind: str, value: str, text: str) -> BackgroundRule:

@@ -29,7 +29,7 @@ def start_model(start: StartConfig, loss: LossConfig, seed: int) -> LoadedModel:
     preset = _preset(start.name)
     own = str(preset.directory) if preset.directory else None
     loaded = initialise(
-        _adapted(preset.config, start),
+        _adapted(preset, start),
         vision=start.init_vision or own or preset.init_vision,
         text=start.init_text or own or preset.init_text,
         tokenizer=own or preset.tokenizer,
@@ -50,5 +50,8 @@ def _preset(name: str) -> Preset:
     return Preset(read_config(directory), directory, name)
 
 
-def _adapted(config: ModelConfig, start: StartConfig) -> ModelConfig:
+def _adapted(preset: Preset, start: StartConfig) -> ModelConfig:
+    """The preset's configuration as the run wants it; what was measured and licensed are other weights."""
+    licence = preset.config.licence if preset.directory else "unknown"
+    config = replace(preset.config, quality="not measured", licence=licence)
     return config if start.pool is None else replace(config, vision=replace(config.vision, pool=start.pool))

@@ -293,6 +293,15 @@ def test_templates_change_the_scores(clippy: Any, draw: Draw) -> None:
     assert scores("--template", "{}") == plain
 
 
+def test_options_that_are_given_twice_say_all(clippy: Any, draw: Draw) -> None:
+    draw(Path("photo.png"))
+    asked = ["segment", "photo.png", "-l", "sky", "--labels", "grass|meadow,tree", *SMALL]
+    done = clippy(*asked, "--save", "labelmap", "--save", "json", "--json")
+    (image,) = json.loads(done.out)["images"]
+    assert [label["name"] for label in image["labels"]] == ["sky", "grass", "tree"]
+    assert [Path(name).suffix for name in image["outputs"]] == [".png", ".json"]
+
+
 @pytest.mark.parametrize("rule", ["threshold=1", "margin=2", "softmax=1"])
 def test_a_certainty_nobody_reaches_makes_all_of_it_background(clippy: Any, draw: Draw, rule: str) -> None:
     draw(Path("photo.png"))

@@ -85,7 +85,8 @@ def check_data(name: str, run: Benchmark, data: Path | None, *, option: str = "-
         DataError: There is no such folder.
     """
     if data is None and needs_data(run):
-        raise UsageError(f"benchmark {name!r} needs the folder of its data set; give it by {option} DIR")
+        given = f"{option} {name}=DIR" if option == "--eval" else f"{option} DIR"
+        raise UsageError(f"benchmark {name!r} needs the folder of its data set; give it by {given}")
     if data is not None and not needs_data(run):
         raise UsageError(f"{option} {data}: benchmark {name!r} makes its own pictures and takes no folder")
     if data is not None and not data.is_dir():

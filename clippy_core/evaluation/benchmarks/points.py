@@ -13,13 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clippy_core.errors import DataError
+from clippy_core.errors import DataError, UsageError
 from clippy_core.evaluation.benchmarks import BenchmarkOptions, Report
 from clippy_core.evaluation.metrics import wilson_interval
+from clippy_core.prompts import parse_labels
 from clippy_core.segmentation.segmenter import Segmenter
 
 INDEX = "points.json"
 SETS = ("candidates", "candidates_12")
+LAYOUT = '{"photographs": [{"id": "A", "candidates": ["sky", "cow"], "points": [{"x": 0.5, "y": 0, "label": "sky"}]}]}'
+"""The smallest index."""
 
 
 class Outcome(NamedTuple):
@@ -98,12 +101,19 @@ def _read_index(data: Path) -> list[dict[str, Any]]:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); expected: {INDEX} and one picture an entry"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not an index of points ({type(error).__name__}: {error})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        wrong = f"{error} is missing" if isinstance(error, KeyError) else "a value is of another type than expected"
+        about = str(error) if isinstance(error, ValueError) else f"{wrong}; accepted: {LAYOUT}"
+        raise DataError(f"{path}: not an index of points ({about})") from error
     return photographs
 
 
 def _check(photograph: dict[str, Any]) -> None:
+    for name in (name for name in SETS if name in photograph):
+        try:
+            parse_labels(photograph[name])
+        except UsageError as error:
+            raise ValueError(f"photograph {photograph['id']!r}, {name}: {error}") from error
     if Path(photograph["id"]).name != photograph["id"] or not photograph["points"]:
         raise ValueError(f"photograph {photograph['id']!r}: a file name and at least one point are expected")
     for point in photograph["points"]:

@@ -77,9 +77,10 @@ def fit(protocol: Protocol, dataset: DenseDataset, options: BenchmarkOptions) ->
     named = ("background", "limit", "distractors")
     asked = {name for name in named if name in protocol.changed and getattr(protocol, name) not in ("none", ())}
     if asked or options.calibrate is not None:
-        raise UsageError(
-            f"{dataset.name} has no class for background; leave {', '.join(sorted(asked)) or 'calibration'} out"
-        )
+        by = {"background": "--background", "limit": "--background", "distractors": "distractors"}
+        given = dict.fromkeys(by[name] for name in sorted(asked)) or ["--calibrate"]
+        how = "; a line `background` in its labels.txt makes one" if dataset.name == "folder" else ""
+        raise UsageError(f"{dataset.name} has no class for background{how}; leave {', '.join(given)} out")
     if protocol.background == "none" and protocol.limit == "none" and not protocol.distractors:
         return protocol
     remark = "names, limit and distractors of the background do not apply: the data set has no class for it"

@@ -159,7 +159,8 @@ def _members(file: Any, size: int) -> Iterator[tuple[str, str, int, int]]:
             if named and member.isreg() and not member.issparse():
                 yield *named, member.offset_data, member.size
     except tarfile.ReadError as error:
-        raise _DamageError(f"cut short or damaged at byte {archive.offset:,} of {size:,} ({error})") from error
+        place = min(archive.offset, size)
+        raise _DamageError(f"cut short or damaged at byte {place:,} of {size:,} ({error})") from error
     _check_end(file, archive.offset, size)
 
 

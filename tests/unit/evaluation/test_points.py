@@ -155,20 +155,20 @@ GOOD = {"id": "one", "candidates": ["dog"], "points": [{"x": 0.5, "y": 0.5, "lab
         pytest.param("", "not an index of points", id="empty"),
         pytest.param("{", "not an index of points", id="half a document"),
         pytest.param("[]", "not an index of points", id="a list"),
-        pytest.param("{}", "not an index of points (KeyError: 'photographs')", id="no photographs"),
+        pytest.param("{}", "not an index of points ('photographs' is missing; accepted: {", id="no photographs"),
         pytest.param({"photographs": []}, "no photograph is listed", id="an empty list"),
         pytest.param({"photographs": 3}, "not an index of points", id="a number"),
         pytest.param({"photographs": ["one"]}, "not an index of points", id="a name"),
         pytest.param({"photographs": [{**GOOD, "id": 3}]}, "not an index of points", id="an id that is no text"),
         pytest.param({"photographs": [{**GOOD, "id": "../one"}]}, "'../one': a file name", id="an id that leads out"),
         pytest.param({"photographs": [{**GOOD, "id": "/one"}]}, "'/one': a file name", id="an absolute id"),
-        pytest.param({"photographs": [{"id": "one", "candidates": ["dog"]}]}, "KeyError: 'points'", id="no points"),
+        pytest.param({"photographs": [{"id": "one", "candidates": ["dog"]}]}, "('points' is missing", id="no points"),
         pytest.param({"photographs": [{**GOOD, "points": []}]}, "at least one point", id="an empty list of points"),
         pytest.param(
-            {"photographs": [{"candidates": ["dog"], "points": GOOD["points"]}]}, "KeyError: 'id'", id="no id"
+            {"photographs": [{"candidates": ["dog"], "points": GOOD["points"]}]}, "('id' is missing; ", id="no id"
         ),
         pytest.param(
-            {"photographs": [{**GOOD, "points": [{"x": 0.5, "label": "dog"}]}]}, "KeyError: 'y'", id="half a point"
+            {"photographs": [{**GOOD, "points": [{"x": 0.5, "label": "dog"}]}]}, "('y' is missing; ", id="half a point"
         ),
         pytest.param(
             {"photographs": [{**GOOD, "points": [{"x": 1.01, "y": 0, "label": "dog"}]}]},
@@ -177,7 +177,7 @@ GOOD = {"id": "one", "candidates": ["dog"], "points": [{"x": 0.5, "y": 0.5, "lab
         ),
         pytest.param(
             {"photographs": [{**GOOD, "points": [{"x": "0.5", "y": 0, "label": "dog"}]}]},
-            "not an index of points (TypeError",
+            "not an index of points (a value is of another type than expected; accepted: ",
             id="a coordinate in quotes",
         ),
         pytest.param(
@@ -189,6 +189,11 @@ GOOD = {"id": "one", "candidates": ["dog"], "points": [{"x": 0.5, "y": 0.5, "lab
             {"photographs": [{**GOOD, "points": [{"x": 0, "y": 0, "label": "cat"}]}]},
             "'cat' is not among its candidates",
             id="a label that is no candidate",
+        ),
+        pytest.param(
+            {"photographs": [{**GOOD, "candidates": ["dog", "dog"]}]},
+            "photograph 'one', candidates: label 'dog' is repeated",
+            id="a candidate twice",
         ),
         pytest.param(
             {"photographs": [{**GOOD, "candidates_12": ["cat"]}]},

@@ -60,6 +60,10 @@ def test_what_a_rule_means(text, rule):
             "treshold=0.2", "is unknown; accepted: none, threshold=T, margin=T, softmax=T, or words", id="typo"
         ),
         pytest.param("=0.2", "is unknown", id="no rule"),
+        pytest.param("threshold:0.2", "did you mean threshold=0.1", id="a colon"),
+        pytest.param("treshold", "did you mean threshold=0.1", id="typo without a number"),
+        pytest.param("Softmax 0.5", "did you mean softmax=0.1", id="a space"),
+        pytest.param("thresh", "did you mean threshold=0.1", id="abbreviated"),
         pytest.param("threshold", "needs a number, such as threshold=0.1", id="rule without a number"),
         pytest.param("", "is empty", id="empty"),
         pytest.param("wall,wall", "label 'wall' is repeated", id="repeated"),
@@ -157,3 +161,10 @@ def test_a_label_of_the_same_name_as_the_background_is_refused(given_logits, rul
 def test_a_word_cannot_be_both_a_label_and_background(given_logits):
     with pytest.raises(UsageError, match="label 'Wall' is repeated"):
         given_logits(np.zeros((1, 1, 3))).segment(PICTURE, "dog,Wall", background="wall")
+
+
+@pytest.mark.parametrize("word", ["marine", "margarine", "shoulder", "wall 3", "threshing floor"])
+def test_words_that_are_something_like_a_rule_stay_words(word):
+    rule = parse_background(word)
+    assert rule.label is not None
+    assert rule.label.words == (word,)
