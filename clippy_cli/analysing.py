@@ -92,9 +92,14 @@ def find_pictures(inputs: Sequence[str], out: Path) -> "list[Input]":
         UsageError: None is given.
         DataError: A folder or a pattern without a picture, or a single one that does not exist.
     """
+    from clippy_core.errors import UsageError
     from clippy_core.images import read_picture
     from clippy_core.segmentation.inputs import STDIN, find_inputs
 
+    if not inputs or not all(inputs):
+        raise UsageError(
+            "no input was given; accepted: images, folders, glob patterns, lists, shards, - for standard input"
+        )
     items = find_inputs(inputs, out)
     first = items[0]
     if len(items) == 1 and first.source != STDIN and first.place is None and not Path(first.source).exists():

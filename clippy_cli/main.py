@@ -15,7 +15,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from clippy_cli import console, usable, wording
 from clippy_cli.commands import COMMANDS
-from clippy_core import errors
+from clippy_core import errors, launch
 from clippy_core.registry import OWN_DISTRIBUTION, Entry
 from clippy_core.version import __version__
 
@@ -105,7 +105,8 @@ def run(args: list[str]) -> int:
         console.fail(wording.usage(error))
         return USAGE
     except (KeyboardInterrupt, typer.Abort) as error:
-        console.fail("; ".join(["interrupted", *map(str, error.args)]))
+        if launch.is_leader() and not launch.is_launched():  # one line, from whoever the user sees
+            console.fail("; ".join(["interrupted", *map(str, error.args)]))
         return INTERRUPTED
     except OSError as error:
         console.fail(wording.surroundings(error))

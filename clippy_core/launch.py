@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from clippy_core.errors import DeviceError
 
+RUN = "clippy"
+"""How the names begin that runs have among torch's agents."""
 PATIENCE = 600
 """Seconds that processes have to finish their step and save after they were asked to stop."""
 
@@ -30,6 +32,11 @@ def launched_as() -> tuple[int, int]:
 def is_leader() -> bool:
     """Whether this process is the one of its run that speaks."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def is_launched() -> bool:
+    """Whether this process was started by :func:`launch`, by a process that says for all that they were interrupted."""
+    return os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(RUN)
 
 
 def launch(
@@ -71,7 +78,7 @@ def launch(
         nproc_per_node=processes,
         rdzv_backend="c10d",
         rdzv_endpoint=rendezvous or "localhost:0",
-        run_id="clippy" if rendezvous else f"clippy-{os.getpid()}",
+        run_id=RUN if rendezvous else f"{RUN}-{os.getpid()}",
         max_restarts=restarts,
         monitor_interval=0.5,
         shutdown_timeout=PATIENCE,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from clippy_core.training.loop import Outcome
 
 CPU_INSTEAD = "--gpus 0 trains on the CPU, --procs N in N processes on it"
+GOES_ON = "the same command with --resume auto goes on"
 DATA, MODEL, LENGTH, OPTIM, WATCH = "Data", "Model", "Length and batch", "Optimisation", "Checkpoints and reports"
 FLAGS = (
     Flag("--model -m", "model.name", str, MODEL, "What to train.", "NAME|DIR"),
@@ -153,7 +154,7 @@ def _launch(
         if resume or restarts:
             arguments += ["--resume", resume or "auto"]
         arguments += [switch for switch, on in {"--inexact": inexact, "--json": json}.items() if on]
-        return launch(
+        code = launch(
             arguments + processes.global_switches(),
             processes=config.run.processes,
             nodes=config.run.nodes,
@@ -161,6 +162,9 @@ def _launch(
             restarts=restarts,
             hint="--resume auto goes on from the last checkpoint",
         )
+    if code == 128 + signal.SIGINT:
+        raise typer.Abort(GOES_ON)
+    return code
 
 
 def _complete(config: TrainConfig, gpus: int | None, procs: int | None, nodes: int, *, said: bool) -> TrainConfig:
@@ -203,7 +207,7 @@ def _train(config: TrainConfig, resume: str | None, inexact: bool, *, json: bool
         outcome = run(config, sink=events.fan_out(display, tracked), validate=validate, resume=resume, inexact=inexact)
     _say(outcome, json=json)
     if outcome.signal == signal.SIGINT:
-        raise typer.Abort("the same command with --resume auto goes on")
+        raise typer.Abort(GOES_ON)
     return 128 + outcome.signal if outcome.signal else 0
 
 

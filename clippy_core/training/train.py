@@ -138,7 +138,8 @@ def _trainer(
         world=world.size,
         seed=run.seed,
     )
-    steps = run.steps or run.epochs * loader.steps_per_epoch
+    epoch = loader.steps_per_epoch  # refuses a batch that is too large, before anything is written
+    steps = run.steps or run.epochs * epoch
     warmup_steps(config.optim, steps)  # refuses one that is too long, before anything heavy is built
     return Trainer(
         config, loaded.model, loaded.tokenizer, source, loader, world, _placement(run.precision, world), steps, folder,

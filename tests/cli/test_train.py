@@ -156,6 +156,17 @@ def test_two_processes_of_which_one_is_lost(clippy_command, start, quick, tmp_pa
     assert "Traceback" not in err
 
 
+def test_two_processes_that_are_interrupted_say_so_in_one_line(clippy_command, start, quick, tmp_path):
+    process = start(clippy_command, *long_run(quick), "--procs", 2)
+    wait_for(tmp_path / "runs" / "a" / "checkpoints" / "step-00000002", process)
+    for number in [process.pid, *children(process)]:  # as a terminal does
+        os.kill(number, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    errors = [line for line in err.splitlines() if "interrupted" in line]
+    assert errors == ["error: interrupted; the same command with --resume auto goes on"]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_asked_to_stop_twice(clippy_command, start, quick, tmp_path, number, code):
     process = start(clippy_command, *long_run(quick))
