@@ -8,10 +8,12 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from clippy_core.errors import DataError
 
 TEMPORARY_PREFIX = ".clippy-tmp-"
 
@@ -58,6 +60,25 @@ def errors_named(temporary: Path, path: Path) -> Iterator[None]:
         elif name is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             error.filename = str(path)
         raise
+
+
+def refuse_foreign(path: str | os.PathLike[str], *kinds: Sequence[bytes]) -> None:
+    """Refuse to write over a file of somebody else's: a picture's ``NAME.json`` may be hours of work by hand.
+
+    Args:
+        path: The file, which need not be there.
+        kinds: For each kind of file that this package writes under such a name, what stands in its first 8 KB.
+
+    Raises:
+        DataError: It is there, is not empty and has not all marks of any kind.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8192)
+    except OSError:  # nothing is there, or what writes there will say why it cannot
+        return
+    if head and not any(all(mark in head for mark in marks) for marks in kinds):
+        raise DataError(f"{path}: is there already, and not by clippy; move it away, or give another --out")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

@@ -8,16 +8,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from clippy_core.files import TEMPORARY_PREFIX, errors_named
+from clippy_core.files import TEMPORARY_PREFIX, errors_named, refuse_foreign
 from clippy_core.model.directory import is_file_name
 
+CONFIG_MARK = b'"vision": {'
+"""What every ``config.json`` of a model has near its beginning."""
 SUFFIXES = (".onnx", ".onnx.data", ".pt2")
 """What files of an export end in; no other is ever deleted."""
 
 
 @contextmanager
 def folder_beside(out: Path) -> Iterator[Path]:
-    """A temporary folder on the disk of ``out``, gone at the end: beside it, or within it where it exists already."""
+    """A temporary folder on the disk of ``out``, gone at the end: beside it, or within it where it exists already.
+
+    Raises:
+        DataError: ``out`` has a ``config.json`` of something else, which the export would write over.
+    """
+    refuse_foreign(out / "config.json", [CONFIG_MARK])
     # What exists may be a disk of its own, to which nothing can be renamed from outside.
     parent = out if out.is_dir() else out.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)

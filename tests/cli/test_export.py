@@ -66,6 +66,23 @@ def test_safetensors_writes_a_directory_that_loads(clippy, tiny_directory, tmp_p
     assert load_directory(tmp_path / "out").model.config.name == "tiny"
 
 
+@pytest.mark.parametrize("name", ["README.md", "config.json"])
+def test_what_is_no_model_is_not_written_over(clippy, tiny_directory, tmp_path, name):
+    path = tmp_path / "out" / name
+    path.parent.mkdir()
+    path.write_text("{} of mine")
+    done = clippy("export", "safetensors", "--model", tiny_directory, "--out", path.parent)
+    assert (done.code, done.err) == (
+        4,
+        f"error: {path}: is there already, and not by clippy; move it away, or give another --out\n",
+    )
+    assert [file.name for file in path.parent.iterdir()] == [name]
+    assert path.read_text() == "{} of mine"
+    path.unlink()
+    for _ in range(2):
+        assert clippy("export", "safetensors", "--model", tiny_directory, "--out", path.parent).code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

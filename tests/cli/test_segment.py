@@ -293,6 +293,49 @@ def test_templates_change_the_scores(clippy: Any, draw: Draw) -> None:
     assert scores("--template", "{}") == plain
 
 
+NOT_OURS = "is there already, and not by clippy; move it away, or give another --out"
+LABELME = '{"version": "5.0.1", "flags": {}, "shapes": [], "imagePath": "a.png", "imageData": null}'
+
+
+def test_work_of_others_is_not_written_over(clippy: Any, draw: Draw) -> None:
+    draw(Path("photos/a.png"))
+    draw(Path("photos/b.png"))
+    Path("photos/a.json").write_text(LABELME)
+    asked = ["-l", "sky,grass", "--out", "photos", *SMALL]
+    done = clippy("segment", "photos/a.png", *asked)
+    assert (done.code, done.out) == (4, "")
+    assert (
+        done.err == "error: photos/a.json: is there already, and not by clippy; move it away, or give another --out\n"
+    )
+    assert clippy("segment", "photos/a.png", "photos/b.png", *asked).code == 3
+    assert Path("photos/a.json").read_text() == LABELME
+    assert Path("photos/b.json").exists()
+    Path("photos/a.json").unlink()
+    for _ in range(2):  # ours may be written over
+        assert clippy("segment", "photos/a.png", "photos/b.png", *asked, "--overwrite").code == 0
+        assert clippy("segment", "photos/a.png", *asked).code == 0
+
+
+@pytest.mark.parametrize("name", ["coco.json", "summary.csv", "manifest.jsonl"])
+def test_a_run_does_not_begin_where_its_files_would_replace_those_of_others(clippy: Any, draw: Draw, name: str) -> None:
+    draw(Path("photos/a.png"))
+    draw(Path("photos/b.png"))
+    path = Path("data", name)
+    path.parent.mkdir()
+    path.write_text('{"images": [], "annotations": []}\n')
+    asked = ["-l", "sky,grass", "--out", "data", "--save", "json,coco,csv", *SMALL]
+    for given in ("photos", "photos/a.png"):
+        done = clippy("segment", given, *asked)
+        assert (done.code, done.err) == (
+            4,
+            f"error: {path}: {NOT_OURS}\n",
+        )
+        assert [file.name for file in path.parent.iterdir()] == [name]
+    path.unlink()
+    for _ in range(2):
+        assert clippy("segment", "photos", *asked, "--overwrite").code == 0
+
+
 def test_options_that_are_given_twice_say_all(clippy: Any, draw: Draw) -> None:
     draw(Path("photo.png"))
     asked = ["segment", "photo.png", "-l", "sky", "--labels", "grass|meadow,tree", *SMALL]

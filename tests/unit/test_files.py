@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clippy_core.files import TEMPORARY_PREFIX, atomic_write, remove_leftovers, to_json, write_bytes, write_json
+from clippy_core.errors import DataError
+from clippy_core.files import (
+    TEMPORARY_PREFIX,
+    atomic_write,
+    refuse_foreign,
+    remove_leftovers,
+    to_json,
+    write_bytes,
+    write_json,
+)
 
 
 @pytest.fixture
@@ -187,3 +196,17 @@ def test_any_text_and_any_file_name_survive_json(text):
     line = to_json([text])
     assert line.count(b"\n") == 1
     assert json.loads(line.decode()) == [text]
+
+
+def test_a_file_of_somebody_else_is_told_by_its_beginning(tmp_path):
+    path = tmp_path / "a.json"
+    refuse_foreign(path, [b"model"])
+    path.write_bytes(b"")
+    refuse_foreign(path, [b"model"])
+    path.write_bytes(b'{"image": "a.jpg", "model": "x"}')
+    refuse_foreign(path, [b"image", b"model"])
+    refuse_foreign(path, [b"rows"], [b"model"])
+    path.write_bytes(b'{"imagePath": "a.jpg"}')
+    with pytest.raises(DataError, match=r"a\.json: is there already, and not by clippy; move it away, or give another"):
+        refuse_foreign(path, [b"rows"], [b"image", b"model"])
+    refuse_foreign(tmp_path, [b"a folder is another error"])

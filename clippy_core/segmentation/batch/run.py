@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from clippy_core import events
 from clippy_core.errors import ClippyError
-from clippy_core.files import remove_leftovers
+from clippy_core.files import refuse_foreign, remove_leftovers
 from clippy_core.prompts import Label
 from clippy_core.segmentation.batch.lock import locked
 from clippy_core.segmentation.batch.manifest import BEGUN, FAILED, OK, Manifest, Record, Records, digest
@@ -17,7 +17,7 @@ from clippy_core.segmentation.batch.manifest import NAME as MANIFEST
 from clippy_core.segmentation.batch.parts import FOLDER, take_over, tidy
 from clippy_core.segmentation.inputs import PICTURE, STDIN, VIDEO, Input
 from clippy_core.segmentation.options import SegmentOptions
-from clippy_core.segmentation.writers import ENDINGS, FRAGMENTS, VIDEO_ENDINGS
+from clippy_core.segmentation.writers import ENDINGS, FRAGMENTS, RUN_FILES, RUN_KINDS, VIDEO_ENDINGS
 
 if TYPE_CHECKING:
     from clippy_core.segmentation.result import Segmentation
@@ -150,6 +150,7 @@ def segment_one(segmenter: "Segmenter", item: Input, job: Job) -> "tuple[Segment
         DataError: A run is writing to the output folder.
         OSError: The outputs cannot be written.
     """
+    _refuse_foreign(job)
     result = segmenter.segment(item.open(), job.labels, job.options)
     if item.place is not None:
         result = replace(result, source=item.source)
@@ -200,9 +201,10 @@ def segment_batch(items: Sequence[Input], job: Job, crew: Crew, *, sink: events.
         One record an input, in order; fewer if ``fail_fast`` stopped the run.
 
     Raises:
-        DataError: Another run is writing to the output folder.
+        DataError: Another run is writing to the output folder, or files that cover a run are there, but not by one.
     """
     start = time.perf_counter()
+    _refuse_foreign(job)
     made = not job.out.exists()
     job.out.mkdir(parents=True, exist_ok=True)
     try:
@@ -214,6 +216,13 @@ def segment_batch(items: Sequence[Input], job: Job, crew: Crew, *, sink: events.
         raise
     sink(replace(ended, seconds=time.perf_counter() - start))
     return records
+
+
+def _refuse_foreign(job: Job) -> None:
+    """Refuse to begin where files that cover the run would be written over somebody else's."""
+    refuse_foreign(job.out / MANIFEST, [b'{"input": '])
+    for name in RUN_FILES.keys() & set(job.writers):
+        refuse_foreign(job.out / RUN_FILES[name], *RUN_KINDS[name])
 
 
 def _segment_left(

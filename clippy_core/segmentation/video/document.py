@@ -8,10 +8,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from clippy_core.files import atomic_write, to_json
+from clippy_core.files import atomic_write, refuse_foreign, to_json
 from clippy_core.segmentation.result import Segmentation, rounded
 from clippy_core.segmentation.video.reading import Frame
-from clippy_core.segmentation.writers import with_suffix
+from clippy_core.segmentation.writers import JSON_KINDS, with_suffix
 from clippy_core.version import __version__
 
 
@@ -100,6 +100,7 @@ class Timeline:
             "notes": list(notes),
             "version": __version__,
         }
+        refuse_foreign(self._path, *JSON_KINDS)
         with atomic_write(self._path) as file:
             file.write(to_json(head, indent=2).rstrip()[:-2] + b',\n  "timeline": [')
             self._lines.seek(0)

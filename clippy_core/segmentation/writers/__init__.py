@@ -59,6 +59,15 @@ ENDINGS = {
 """What our own writers append to a picture's stem, those of one file a picture."""
 RUN_FILES = {"coco": "coco.json", "csv": "summary.csv"}
 """What our own writers call the file that covers a run."""
+JSON_KINDS = (
+    (b'"width": ', b'"height": ', b'"model": '),
+    (b'{"info": {"description": "',),
+    (b'"flags": {},\n"shapes": [',),
+)
+"""What the beginnings of our own JSON documents have: ``json``, ``coco`` and ``labelme``, which LabelMe itself indents.
+With pictures called ``coco`` or ``a.labelme`` each may take the place of another."""
+RUN_KINDS = {"coco": JSON_KINDS, "csv": ((b"image,index,label,",),)}
+"""The same of the files that cover a run."""
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,22 @@ from pathlib import Path
 import numpy as np
 
 from clippy_core.errors import UsageError
-from clippy_core.files import write_bytes, write_json
+from clippy_core.files import refuse_foreign, write_bytes, write_json
 from clippy_core.segmentation.result import Segmentation
-from clippy_core.segmentation.writers import with_suffix
+from clippy_core.segmentation.writers import JSON_KINDS, with_suffix
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of everything in an archive: the earliest that the format knows."""
 
 
 def write_json_summary(result: Segmentation, stem: Path) -> list[Path]:
-    """``.json``: image, size, model, every label with pixels, fraction, score and box, and the time each step took."""
+    """``.json``: image, size, model, every label with pixels, fraction, score and box, and the time each step took.
+
+    Raises:
+        DataError: There is a file of that name by somebody else.
+    """
     path = with_suffix(stem, ".json")
+    refuse_foreign(path, *JSON_KINDS)
     write_json(path, result.to_dict())
     return [path]
 
