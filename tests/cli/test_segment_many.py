@@ -157,7 +157,7 @@ def test_a_picture_goes_through_a_pipe(
         (["--json"], "does not go with --json"),
         (["--summary"], "does not go with --summary"),
         (["--jobs", "2"], "does not go with --gpus, --jobs or --cluster"),
-        (["b.png"], "--out - writes one picture to standard output, but there is 2 inputs"),
+        (["b.png"], "--out - writes one picture to standard output, but there are 2 inputs"),
     ],
 )
 def test_what_does_not_go_into_a_pipe_is_a_usage_error(clippy: Any, draw: Draw, more: list[str], expected: str) -> None:

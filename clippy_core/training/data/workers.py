@@ -3,6 +3,7 @@
 import atexit
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import signal
 import threading
 import warnings
@@ -129,13 +130,19 @@ def _start_method() -> str:
 def _start_server() -> None:
     """Start the process that workers are forked from: it has imported PyTorch once, and signals do not reach it.
 
-    What is ignored here while it starts stays ignored there and in the workers, from their first instruction on.
+    What is ignored and blocked here while it starts is so there and in the workers, from their first instruction on;
+    blocked, because PyTorch gives workers a handler for SIGTERM before :func:`prepare_worker` can take it away again.
     """
     if _start_method() != "forkserver":
         return
     multiprocessing.forkserver.set_forkserver_preload([Reader.__module__])
-    with _signal_kept("SIGTERM", signal.SIG_IGN), _signal_kept("SIGINT", signal.SIG_IGN):
-        multiprocessing.forkserver.ensure_running()
+    multiprocessing.resource_tracker.ensure_running()  # the server would start it, and that unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        with _signal_kept("SIGTERM", signal.SIG_IGN), _signal_kept("SIGINT", signal.SIG_IGN):
+            multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
