@@ -45,8 +45,8 @@ class Stems:
         direct = map(Path, {str(short).rpartition(os.sep)[0] for short in shorts})
         folders = {str(folder) for last in direct for folder in (last, *last.parents) if folder.suffix}
         self._barred = folders.union(kept)
-        self._masked = {name[: at.start()] for name in kept for at in re.finditer(r"\.mask\.", name)}
-        self._masked = self._masked if "masks" in writers else set()
+        masks = kept if "masks" in writers else ()
+        self._masked = {name[: at.start()] for name in masks for at in re.finditer(r"\.mask\.", name)}
         self._wanted = Counter(place for short in shorts for place in self._places(short))
         self._taken: set[str] = set()
 

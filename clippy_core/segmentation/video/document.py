@@ -73,6 +73,7 @@ class Timeline:
 
     def __init__(self, stem: Path) -> None:
         self._path = with_suffix(stem, ".json")
+        refuse_foreign(self._path, *JSON_KINDS)  # now, and not after hours of work
         self._lines: IO[bytes] = tempfile.TemporaryFile(dir=stem.parent)  # noqa: SIM115
         self._empty = True
 
@@ -100,7 +101,6 @@ class Timeline:
             "notes": list(notes),
             "version": __version__,
         }
-        refuse_foreign(self._path, *JSON_KINDS)
         with atomic_write(self._path) as file:
             file.write(to_json(head, indent=2).rstrip()[:-2] + b',\n  "timeline": [')
             self._lines.seek(0)

@@ -108,7 +108,7 @@ def label_video(
     Raises:
         Stopped: ``stopped`` said yes.
         UsageError: ``fps`` out of range.
-        DataError: It is no video.
+        DataError: It is no video, or its document would be written over somebody else's.
         OSError: It or the output folder cannot be opened.
     """
     from clippy_core.segmentation.video.reading import VideoReader
@@ -123,8 +123,8 @@ def label_video(
             expected = round(video.expected * rate / video.rate)
             error = _label_frames(segmenter, video.frames(fps), expected, job, outputs, stopped)
             outputs.finish(complete=error is None)
-        except OSError as unwritten:
-            error = unwritten
+        except (DataError, OSError) as failure:
+            error = failure
         finally:
             outputs.discard()
     return LabelledVideo(outputs.files, outputs.totals.shares, tuple(outputs.notes), error)

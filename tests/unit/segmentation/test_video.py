@@ -394,6 +394,14 @@ def test_frames_of_a_video_whose_last_ones_cannot_be_written_are_known(film, seg
     assert not list(tmp_path.rglob("*.mp4"))
 
 
+def test_a_document_of_somebody_else_stops_a_video_before_its_first_frame(film, label, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/clip.json").write_text('{"notes": "mine"}')
+    with pytest.raises(DataError, match=r"clip\.json: is there already, and not by clippy"):
+        label(film("a.mp4", frames=3), ["labelmap", "overlay", "json"])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["clip.json"]
+
+
 def test_what_a_killed_run_left_in_the_folders_of_frames_is_removed(film, segmenter, tmp_path):
     job = Job(parse_labels(LABELS), SegmentOptions(size=64), "tiny", tmp_path / "out", ("labelmap", "coco"))
     item = Input(str(film("a.mkv", frames=2)), Path("clip"), VIDEO)
